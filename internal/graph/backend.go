@@ -1,0 +1,150 @@
+package graph
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Backend is one device. It is used from one goroutine at a time.
+type Backend interface {
+	// Name describes the device: "cpu: avx512, 2 threads".
+	Name() string
+	// NewState allocates the arenas of a network on the device, all zero.
+	// Without training only Params and EMA exist.
+	NewState(l *Layout, training bool) (State, error)
+	// Workspace is the scratch memory, in float32 elements, that the kernel of
+	// op needs while it runs.
+	Workspace(op Op, out Shape, in []Shape) int
+	// Load makes a plan runnable on weights, Params or EMA, of the state.
+	Load(p *Plan, s State, weights Arena) (Program, error)
+	Close() error
+}
+
+// Arena names one of the flat arrays of a State, all of one Layout.
+type Arena int
+
+const (
+	Params Arena = iota
+	EMA          // exponential moving average of Params
+	Grads        // gradients of the last run
+	AdamM        // Adam's first moment
+	AdamV        // Adam's second moment
+)
+
+func (a Arena) String() string {
+	return [...]string{"weights", "averaged weights", "gradients", "Adam first moments", "Adam second moments"}[a]
+}
+
+// State is a network's weights and optimiser state, resident on the device.
+type State interface {
+	Layout() *Layout
+	// Read copies an arena to dst, of Layout().Size elements.
+	Read(a Arena, dst []float32) error
+	// Write copies src to an arena.
+	Write(a Arena, src []float32) error
+	// Accumulate adds the gradients of the last run to a sum that Update then
+	// uses in their place, scaled: the first part of a step starts the sum.
+	Accumulate(first bool, scale float64) error
+	// Update clips the gradient, makes one Adam step and averages the weights.
+	// A gradient that is not finite changes nothing and is reported by its norm.
+	Update(u Update) (gradNorm float64, err error)
+	Close() error
+}
+
+// Update is one step of Adam (Kingma & Ba, 2015) with a global-norm clip and an
+// exponential moving average of the weights:
+//
+//	g = min(1, Clip / (|g| + 1e-6)) g
+//	m = Beta1 m + (1-Beta1) g,  v = Beta2 v + (1-Beta2) g²
+//	p = p - LR/(1-Beta1^Step) m / (sqrt(v)/sqrt(1-Beta2^Step) + Eps)
+//	ema = EMADecay ema + (1-EMADecay) p
+type Update struct {
+	Step         int // from 1
+	LR           float64
+	Beta1, Beta2 float64
+	Eps          float64
+	Clip         float64 // 0 does not clip
+	EMADecay     float64
+}
+
+// Feeds are the values of a program's inputs by name: []float32, []uint8 or
+// []uint32 as declared, of the input's size.
+type Feeds map[string]any
+
+// Program is a plan ready to run on a device. It does not allocate after its
+// first run.
+type Program interface {
+	// Run computes the outputs, and the gradients if the graph trains.
+	Run(ctx context.Context, feeds Feeds) error
+	// Output copies a named output of the last run to dst, of its size.
+	Output(name string, dst []float32) error
+	Close() error
+}
+
+// Options open a backend.
+type Options struct {
+	Threads int // 0 is one for each core
+}
+
+var backends = map[string]func(Options) (Backend, error){}
+
+// RegisterBackend makes a device known under a name. It is called from init.
+func RegisterBackend(name string, open func(Options) (Backend, error)) { backends[name] = open }
+
+// Open opens a device by name. A device asked for and absent is an error; auto
+// takes the first that opens of cuda and cpu, and why says what was passed over.
+func Open(device string, o Options) (b Backend, why error, err error) {
+	if device != "auto" {
+		open, ok := backends[device]
+		if !ok {
+			names := []string{"auto"}
+			for name := range backends {
+				names = append(names, name)
+			}
+			slices.Sort(names)
+			return nil, nil, fmt.Errorf("device %q: want one of %s", device, strings.Join(names, ", "))
+		}
+		b, err = open(o)
+		return b, nil, err
+	}
+	if open, ok := backends["cuda"]; ok {
+		if b, why = open(o); why == nil {
+			return b, nil, nil
+		}
+	}
+	b, err = backends["cpu"](o)
+	return b, why, err
+}
+
+// Feed returns the value fed to an input as T, or says what is wrong with it.
+func Feed[T float32 | uint8 | uint32](in Input, feeds Feeds) ([]T, error) {
+	v, ok := feeds[in.Name].([]T)
+	if !ok {
+		return nil, fmt.Errorf("graph: input %q: want a slice of %v, have %T", in.Name, in.DType, feeds[in.Name])
+	}
+	if len(v) != elements(in.Shape) {
+		return nil, fmt.Errorf("graph: input %q: want %d values, have %d", in.Name, elements(in.Shape), len(v))
+	}
+	return v, nil
+}
+
+// Widen returns the value fed to an input as float64, whatever its type. A
+// []float64 is taken as it is.
+func Widen(in Input, feeds Feeds) ([]float64, error) {
+	switch v := feeds[in.Name].(type) {
+	case []float64:
+		return v, nil
+	case []float32:
+		_, err := Feed[float32](in, feeds)
+		return widen(v), err
+	case []uint8:
+		_, err := Feed[uint8](in, feeds)
+		return widen(v), err
+	case []uint32:
+		_, err := Feed[uint32](in, feeds)
+		return widen(v), err
+	}
+	return nil, fmt.Errorf("graph: input %q is not fed", in.Name)
+}

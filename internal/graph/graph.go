@@ -1,0 +1,102 @@
+// Package graph builds the network as a Gorgonia expression graph of the
+// project's own operations, differentiates it symbolically with gorgonia.Grad,
+// and compiles it to a Plan: a flat list of instructions over memory whose
+// every byte is assigned before the first step. A Backend turns a plan into a
+// Program for its device.
+//
+//	Builder --Finish--> Graph --Compile--> Plan --Backend.Load--> Program
+//
+// Each operation lives in one file: its shape rule, its gradient, and Eval, its
+// definition in float64. The definitions are the oracle of every backend; they
+// also make the operations run under Gorgonia's own TapeMachine.
+//
+// Activations are [N,H,W,C], convolution weights [KH,KW,Cin,Cout], linear
+// weights [in,out]. Checkpoints use PyTorch's order; see ParamSpec.ToTorch.
+package graph
+
+import (
+	"fmt"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+type (
+	// Node is a value in the expression graph.
+	Node = gorgonia.Node
+	// Shape is the extent of each dimension; a scalar has none.
+	Shape = tensor.Shape
+	// DType is the element type of a value.
+	DType = tensor.Dtype
+)
+
+// Element types of graph values. Activations and parameters are Float32;
+// Float64 builds the same graph for gradient checks.
+var (
+	Float32 = tensor.Float32
+	Float64 = tensor.Float64
+	Uint8   = tensor.Uint8
+	Uint32  = tensor.Uint32
+)
+
+// Graph is a finished expression graph with its named ends.
+type Graph struct {
+	DType   DType
+	Inputs  []Input
+	Outputs []Output
+	Layout  *Layout
+
+	expr   *gorgonia.ExprGraph
+	params []*Node // by position in Layout.Params
+	grads  []*Node // likewise; nil for a graph without a loss
+	loss   *Node
+}
+
+// Input is a value fed before every run.
+type Input struct {
+	Name  string
+	Shape Shape
+	DType DType
+	node  *Node
+}
+
+// Output is a value kept readable after a run.
+type Output struct {
+	Name  string
+	Shape Shape
+	node  *Node
+}
+
+// Trains reports whether running the graph computes gradients.
+func (g *Graph) Trains() bool { return g.grads != nil }
+
+// Dot renders the graph in Graphviz's language.
+func (g *Graph) Dot() string { return g.expr.ToDot() }
+
+// children returns the operands of n in order, duplicates kept.
+func children(g *gorgonia.ExprGraph, n *Node) []*Node {
+	it := g.From(n.ID())
+	nodes := make([]*Node, 0, it.Len())
+	for it.Next() {
+		nodes = append(nodes, it.Node().(*Node))
+	}
+	return nodes
+}
+
+// elements is the number of elements of a shape; a scalar has one.
+func elements(s Shape) int {
+	n := 1
+	for _, d := range s {
+		n *= d
+	}
+	return n
+}
+
+func sameShape(what string, in []Shape) (Shape, error) {
+	for _, s := range in[1:] {
+		if !s.Eq(in[0]) {
+			return nil, fmt.Errorf("%s: shapes %v and %v differ", what, in[0], s)
+		}
+	}
+	return in[0].Clone(), nil
+}

@@ -1,0 +1,198 @@
+package model
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/reference"
+	"ddpm/internal/safetensors"
+)
+
+// tiny is testdata/unet_tiny.json.
+var tiny = Config{
+	Block: "resnet", Channels: 8, Mult: []float64{1, 2}, Blocks: 1, Attention: []int{8}, MidAttention: true,
+	Groups: 4, NormEps: 1e-6, Init: "pytorch", FreqShift: 1,
+}
+
+const goldenBatch, goldenSize = 2, 16
+
+// golden is the independent PyTorch model's weights, inputs and results.
+type golden struct {
+	file *safetensors.File
+	t    *testing.T
+}
+
+func openGolden(t *testing.T) golden {
+	t.Helper()
+	f, err := safetensors.Open("../../testdata/unet_tiny.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return golden{f, t}
+}
+
+func (g golden) floats(name string) []float32 {
+	g.t.Helper()
+	v, err := g.file.ReadFloat32(name)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return v
+}
+
+// nhwc reads an [N,C,H,W] tensor of the golden batch.
+func (g golden) nhwc(name string) []float32 {
+	const c, pixels = 3, goldenSize * goldenSize
+	src := g.floats(name)
+	dst := make([]float32, len(src))
+	for i, v := range src {
+		n, ch, p := i/(c*pixels), i/pixels%c, i%pixels
+		dst[(n*pixels+p)*c+ch] = v
+	}
+	return dst
+}
+
+// weights is the arena of the golden weights.
+func (g golden) weights(l *graph.Layout, prefix string) []float32 {
+	arena := make([]float32, l.Size)
+	for _, p := range l.Params {
+		p.FromTorch(arena[p.Offset:p.Offset+p.Len], g.floats(prefix+p.Name))
+	}
+	return arena
+}
+
+func (g golden) feeds() graph.Feeds {
+	steps, err := g.file.ReadInt64("golden.t")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ts := make([]float32, len(steps))
+	for i, s := range steps {
+		ts[i] = float32(s)
+	}
+	return graph.Feeds{"x": g.nhwc("golden.x"), "target": g.nhwc("golden.target"), "t": ts}
+}
+
+// tinyLoss is the golden graph: prediction, and mean squared error to a target.
+func tinyLoss(t *testing.T, dt graph.DType) *graph.Graph {
+	t.Helper()
+	b := graph.NewBuilder(dt)
+	x := b.Input("x", dt, goldenBatch, goldenSize, goldenSize, 3)
+	target := b.Input("target", dt, goldenBatch, goldenSize, goldenSize, 3)
+	ts := b.Input("t", dt, goldenBatch)
+	eps := UNet(b, tiny, x, ts, nil, 3)
+	loss := b.Mean(b.SquaredError(eps, target))
+	g, err := b.Finish(loss, map[string]*graph.Node{"eps": eps, "loss": loss})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// run loads a graph with the golden weights and runs it once.
+func (g golden) run(b graph.Backend, net *graph.Graph) (graph.Program, graph.State) {
+	g.t.Helper()
+	plan, err := graph.Compile(net, b)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	state, err := b.NewState(net.Layout, true)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := state.Write(graph.Params, g.weights(net.Layout, "")); err != nil {
+		g.t.Fatal(err)
+	}
+	program, err := b.Load(plan, state, graph.Params)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := program.Run(context.Background(), g.feeds()); err != nil {
+		g.t.Fatal(err)
+	}
+	return program, state
+}
+
+// worst is the largest |got-want| relative to the largest |want|.
+func worst(got, want []float32) float64 {
+	var diff, scale float64
+	for i, w := range want {
+		diff = max(diff, math.Abs(float64(got[i])-float64(w)))
+		scale = max(scale, math.Abs(float64(w)))
+	}
+	return diff / scale
+}
+
+// The tolerances are a few times the float32 noise floor that
+// testdata/unet_tiny.json records for the PyTorch model itself.
+const (
+	epsTolerance  = 2e-6
+	gradTolerance = 4e-6
+	zeroTolerance = 5e-9 // of gradients that are zero in exact arithmetic
+)
+
+func (g golden) compare(program graph.Program, state graph.State) {
+	g.t.Helper()
+	eps := make([]float32, goldenBatch*goldenSize*goldenSize*3)
+	if err := program.Output("eps", eps); err != nil {
+		g.t.Fatal(err)
+	}
+	if d := worst(eps, g.nhwc("golden.eps")); d > epsTolerance {
+		g.t.Errorf("eps: off by %.2g of its largest value, want %.2g", d, epsTolerance)
+	}
+	var loss [1]float32
+	if err := program.Output("loss", loss[:]); err != nil {
+		g.t.Fatal(err)
+	}
+	if want := g.floats("golden.loss")[0]; math.Abs(float64(loss[0]/want)-1) > 5e-7 {
+		g.t.Errorf("loss %v, want %v", loss[0], want)
+	}
+	l := state.Layout()
+	grads := make([]float32, l.Size)
+	if err := state.Read(graph.Grads, grads); err != nil {
+		g.t.Fatal(err)
+	}
+	want := g.weights(l, "grad.")
+	for _, p := range l.Params {
+		got, want := grads[p.Offset:p.Offset+p.Len], want[p.Offset:p.Offset+p.Len]
+		if strings.HasSuffix(p.Name, "to_k.bias") {
+			for i, v := range got {
+				if math.Abs(float64(v)) > zeroTolerance {
+					g.t.Errorf("gradient of %s[%d]: %.2g, want 0 within %.2g", p.Name, i, v, zeroTolerance)
+				}
+			}
+			continue
+		}
+		if d := worst(got, want); d > gradTolerance {
+			g.t.Errorf("gradient of %s: off by %.2g of its largest value, want %.2g", p.Name, d, gradTolerance)
+		}
+	}
+}
+
+func TestTinyUNetMatchesPyTorchByDefinition(t *testing.T) {
+	g := openGolden(t)
+	program, state := g.run(reference.Backend{}, tinyLoss(t, graph.Float64))
+	g.compare(program, state)
+}
+
+func TestTinyUNetHasTheGoldenParameters(t *testing.T) {
+	g := openGolden(t)
+	l := tinyLoss(t, graph.Float32).Layout
+	if l.Count != 45259 {
+		t.Errorf("%d parameters, want 45259", l.Count)
+	}
+	for _, p := range l.Params {
+		info, ok := g.file.Tensor(p.Name)
+		if !ok {
+			t.Errorf("%s: PyTorch's model has no such parameter", p.Name)
+			continue
+		}
+		if got := p.TorchShape(); len(got) != len(info.Shape) {
+			t.Errorf("%s: shape %v, want %v", p.Name, got, info.Shape)
+		}
+	}
+}
