@@ -1,0 +1,180 @@
+// Package checkpoint stores a training run in one safetensors file: the weights
+// under their diffusers names, so that other programs read them as they are,
+// the averaged weights and Adam's moments under the same names with a prefix,
+// and the resolved configuration and the counters in the metadata.
+//
+// The bytes of a file depend on the state alone: two runs that agree write equal
+// files.
+package checkpoint
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"ddpm/internal/graph"
+	"ddpm/internal/safetensors"
+)
+
+const (
+	formatKey   = "ddpm.format"
+	format      = "1"
+	configKey   = "ddpm.config"
+	countersKey = "ddpm.counters"
+)
+
+// prefixes are what the arenas of a checkpoint are stored under.
+var prefixes = map[graph.Arena]string{
+	graph.Params: "",
+	graph.EMA:    "ema.",
+	graph.AdamM:  "adam_m.",
+	graph.AdamV:  "adam_v.",
+}
+
+// arenas is the order in which a state is read and written.
+var arenas = []graph.Arena{graph.Params, graph.EMA, graph.AdamM, graph.AdamV}
+
+// Write stores a training state at path. The file appears whole or not at all.
+// config is the resolved configuration; counters is any value that JSON holds.
+func Write(path, config string, counters any, state graph.State) error {
+	count, err := json.Marshal(counters)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	layout := state.Layout()
+	var tensors []safetensors.Tensor
+	for _, a := range arenas {
+		values := make([]float32, layout.Size)
+		if err := state.Read(a, values); err != nil {
+			return fmt.Errorf("checkpoint: reading the %v: %w", a, err)
+		}
+		for _, p := range layout.Params {
+			tensors = append(tensors, tensor(prefixes[a]+p.Name, p, values))
+		}
+	}
+	return safetensors.WriteFile(path, map[string]string{
+		// What diffusers and transformers ask of a file of PyTorch weights.
+		"format":    "pt",
+		formatKey:   format,
+		configKey:   config,
+		countersKey: string(count),
+	}, tensors)
+}
+
+// tensor turns a parameter of an arena into PyTorch's order as it is written.
+func tensor(name string, p graph.ParamSpec, arena []float32) safetensors.Tensor {
+	return safetensors.Tensor{
+		Name: name, DType: safetensors.F32, Shape: p.TorchShape(),
+		Stream: func(w io.Writer) error {
+			ordered := make([]float32, p.Len)
+			p.ToTorch(ordered, arena[p.Offset:p.Offset+p.Len])
+			return binary.Write(w, binary.LittleEndian, ordered)
+		},
+	}
+}
+
+// File is an open checkpoint.
+type File struct {
+	Path string
+	// Config is the resolved configuration of the run that wrote it.
+	Config string
+
+	counters string
+	file     *safetensors.File
+}
+
+// Open reads the header of a checkpoint.
+func Open(path string) (*File, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	meta := f.Metadata()
+	switch {
+	case meta[configKey] == "" || meta[countersKey] == "":
+		f.Close()
+		return nil, fmt.Errorf("checkpoint: %s was not written by ddpm train: its metadata holds no configuration", path)
+	case meta[formatKey] != format:
+		f.Close()
+		return nil, fmt.Errorf("checkpoint: %s has format %q, this program reads %q: use the version of ddpm that wrote it", path, meta[formatKey], format)
+	}
+	return &File{Path: path, Config: meta[configKey], counters: meta[countersKey], file: f}, nil
+}
+
+// Counters decodes the counters into v.
+func (f *File) Counters(v any) error {
+	d := json.NewDecoder(strings.NewReader(f.counters))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("checkpoint: counters of %s: %w", f.Path, err)
+	}
+	return nil
+}
+
+// Arena reads one arena in the order of layout, the layout of the network the
+// checkpoint is meant for.
+func (f *File) Arena(a graph.Arena, layout *graph.Layout) ([]float32, error) {
+	prefix := prefixes[a]
+	known := make(map[string]bool, len(layout.Params))
+	for _, p := range layout.Params {
+		known[prefix+p.Name] = true
+	}
+	for _, name := range f.file.Names() {
+		if belongs(name, prefix) && !known[name] {
+			return nil, f.another("it holds %s, which this network does not have", name)
+		}
+	}
+	arena := make([]float32, layout.Size)
+	for _, p := range layout.Params {
+		info, ok := f.file.Tensor(prefix + p.Name)
+		if !ok {
+			return nil, f.another("it lacks %s%s", prefix, p.Name)
+		}
+		if want := p.TorchShape(); !slices.Equal(info.Shape, want) {
+			return nil, f.another("its %s%s is %v, this network's is %v", prefix, p.Name, info.Shape, want)
+		}
+		values, err := f.file.ReadFloat32(prefix + p.Name)
+		if err != nil {
+			return nil, err
+		}
+		p.FromTorch(arena[p.Offset:p.Offset+p.Len], values)
+	}
+	return arena, nil
+}
+
+func (f *File) another(format string, args ...any) error {
+	return fmt.Errorf("checkpoint: %s is of another architecture: %s", f.Path, fmt.Sprintf(format, args...))
+}
+
+// belongs reports whether a tensor is in the arena of a prefix.
+func belongs(name, prefix string) bool {
+	if prefix != "" {
+		return strings.HasPrefix(name, prefix)
+	}
+	for _, other := range prefixes {
+		if other != "" && strings.HasPrefix(name, other) {
+			return false
+		}
+	}
+	return true
+}
+
+// Restore writes everything the checkpoint holds into a training state.
+func (f *File) Restore(state graph.State) error {
+	for _, a := range arenas {
+		values, err := f.Arena(a, state.Layout())
+		if err != nil {
+			return err
+		}
+		if err := state.Write(a, values); err != nil {
+			return fmt.Errorf("checkpoint: writing the %v: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.file.Close() }

@@ -1,0 +1,150 @@
+// Package runs knows the folder of a training run: what is where in it, which
+// checkpoints it holds, and which of them to keep.
+//
+//	runs/shapes/config.yaml                          resolved configuration
+//	           /metrics.jsonl, metrics.csv           one line every train.log_every steps
+//	           /loss.png                             the loss so far
+//	           /samples/step_0007000.png             sample grids
+//	           /checkpoints/step_0007000.safetensors everything a run needs to go on
+package runs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Root is where runs are put and looked for.
+const Root = "runs"
+
+// Dir is the folder of one run.
+type Dir string
+
+func (d Dir) Config() string       { return filepath.Join(string(d), "config.yaml") }
+func (d Dir) MetricsJSONL() string { return filepath.Join(string(d), "metrics.jsonl") }
+func (d Dir) MetricsCSV() string   { return filepath.Join(string(d), "metrics.csv") }
+func (d Dir) LossPlot() string     { return filepath.Join(string(d), "loss.png") }
+
+// SampleGrid is the picture drawn after a number of steps.
+func (d Dir) SampleGrid(step int) string {
+	return filepath.Join(string(d), "samples", stepName(step, ".png"))
+}
+
+// Checkpoint is the file that holds the run after a number of steps.
+func (d Dir) Checkpoint(step int) string {
+	return filepath.Join(d.checkpoints(), stepName(step, extension))
+}
+
+func (d Dir) checkpoints() string { return filepath.Join(string(d), "checkpoints") }
+
+const extension = ".safetensors"
+
+func stepName(step int, ext string) string { return fmt.Sprintf("step_%07d%s", step, ext) }
+
+// Create makes the folder of a new run. It refuses one that has anything in it.
+func Create(path string) (Dir, error) {
+	d := Dir(path)
+	entries, err := os.ReadDir(path)
+	switch {
+	case err == nil && len(entries) > 0 && IsRun(path):
+		return "", fmt.Errorf("%s already holds a run: add --resume to continue it, or --out another folder", path)
+	case err == nil && len(entries) > 0:
+		return "", fmt.Errorf("%s is not empty: name another folder with --out", path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("cannot use %s for a run: %w", path, err)
+	}
+	for _, sub := range []string{d.checkpoints(), filepath.Join(path, "samples")} {
+		if err := os.MkdirAll(sub, 0o777); err != nil {
+			return "", fmt.Errorf("cannot make the folder of the run: %w", err)
+		}
+	}
+	return d, nil
+}
+
+// IsRun reports whether a folder is one that Create made.
+func IsRun(path string) bool {
+	info, err := os.Stat(Dir(path).checkpoints())
+	return err == nil && info.IsDir()
+}
+
+// Checkpoints lists the steps that have one, rising.
+func (d Dir) Checkpoints() ([]int, error) {
+	entries, err := os.ReadDir(d.checkpoints())
+	if err != nil {
+		return nil, fmt.Errorf("%s is not a run: %w", d, err)
+	}
+	var steps []int
+	for _, e := range entries {
+		digits, isStep := strings.CutPrefix(strings.TrimSuffix(e.Name(), extension), "step_")
+		step, err := strconv.Atoi(digits)
+		if isStep && err == nil && e.Name() == stepName(step, extension) {
+			steps = append(steps, step)
+		}
+	}
+	slices.Sort(steps)
+	return steps, nil
+}
+
+// Latest is the path of the newest checkpoint.
+func (d Dir) Latest() (string, error) {
+	steps, err := d.Checkpoints()
+	if err != nil {
+		return "", err
+	}
+	if len(steps) == 0 {
+		return "", fmt.Errorf("%s holds no checkpoint yet: let it train longer, or start it again after removing the folder", d)
+	}
+	return d.Checkpoint(steps[len(steps)-1]), nil
+}
+
+// Prune removes checkpoints, but for the keepLast newest and those whose step
+// is a multiple of keepEvery, unless that is 0.
+func (d Dir) Prune(keepLast, keepEvery int) error {
+	steps, err := d.Checkpoints()
+	if err != nil {
+		return err
+	}
+	for _, step := range steps[:max(0, len(steps)-keepLast)] {
+		if keepEvery > 0 && step%keepEvery == 0 {
+			continue
+		}
+		if err := os.Remove(d.Checkpoint(step)); err != nil {
+			return fmt.Errorf("removing an old checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// Newest finds the run below root whose newest checkpoint is the latest.
+func Newest(root string) (Dir, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("looking for runs: %w", err)
+	}
+	var newest Dir
+	var when time.Time
+	for _, e := range entries {
+		d := Dir(filepath.Join(root, e.Name()))
+		if !IsRun(string(d)) {
+			continue
+		}
+		path, err := d.Latest()
+		if err != nil {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err == nil && info.ModTime().After(when) {
+			newest, when = d, info.ModTime()
+		}
+	}
+	if newest == "" {
+		return "", fmt.Errorf("no run with a checkpoint in %s: train one with ddpm train, or name one with --run", root)
+	}
+	return newest, nil
+}

@@ -1,0 +1,55 @@
+package samples
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"ddpm/internal/safetensors"
+)
+
+const noiseName = "noise"
+
+// ReadNoise reads the starting points x_T of n samples from the tensor `noise`
+// [n,C,H,W] of a safetensors file, and returns them as [n,H,W,C].
+func ReadNoise(path string, n, h, w, c int) ([]float32, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("samples: noise: %w", err)
+	}
+	defer f.Close()
+	want := []int{n, c, h, w}
+	info, ok := f.Tensor(noiseName)
+	if !ok {
+		return nil, fmt.Errorf("samples: noise: %s has no tensor %q of shape %v (n, channels, height, width); it has %s",
+			path, noiseName, want, some(f.Names()))
+	}
+	if !slices.Equal(info.Shape, want) {
+		return nil, fmt.Errorf("samples: noise: %s: tensor %q has shape %v, want %v (n, channels, height, width)",
+			path, noiseName, info.Shape, want)
+	}
+	nchw, err := f.ReadFloat32(noiseName)
+	if err != nil {
+		return nil, fmt.Errorf("samples: noise: %w", err)
+	}
+	for i, v := range nchw {
+		if v64 := float64(v); math.IsNaN(v64) || math.IsInf(v64, 0) {
+			return nil, fmt.Errorf("samples: noise: %s: tensor %q has %v at position %d, want finite numbers", path, noiseName, v, i)
+		}
+	}
+	x := make([]float32, len(nchw))
+	ToNHWC(x, nchw, n, h, w, c)
+	return x, nil
+}
+
+// some lists a few names.
+func some(names []string) string {
+	const few = 5
+	switch {
+	case len(names) == 0:
+		return "none"
+	case len(names) > few:
+		return fmt.Sprintf("%q and %d more", names[:few], len(names)-few)
+	}
+	return fmt.Sprintf("%q", names)
+}
