@@ -119,7 +119,7 @@ func Open(device string, o Options) (b Backend, why error, err error) {
 }
 
 // Feed returns the value fed to an input as T, or says what is wrong with it.
-func Feed[T float32 | uint8 | uint32](in Input, feeds Feeds) ([]T, error) {
+func Feed[T float32 | float64 | uint8 | uint32](in Input, feeds Feeds) ([]T, error) {
 	v, ok := feeds[in.Name].([]T)
 	if !ok {
 		return nil, fmt.Errorf("graph: input %q: want a slice of %v, have %T", in.Name, in.DType, feeds[in.Name])
@@ -130,21 +130,20 @@ func Feed[T float32 | uint8 | uint32](in Input, feeds Feeds) ([]T, error) {
 	return v, nil
 }
 
-// Widen returns the value fed to an input as float64, whatever its type. A
-// []float64 is taken as it is.
+// Widen returns the value fed to an input as float64. A Float64 input takes
+// []float64 or []float32.
 func Widen(in Input, feeds Feeds) ([]float64, error) {
-	switch v := feeds[in.Name].(type) {
-	case []float64:
-		return v, nil
-	case []float32:
-		_, err := Feed[float32](in, feeds)
+	switch in.DType {
+	case Uint8:
+		v, err := Feed[uint8](in, feeds)
 		return widen(v), err
-	case []uint8:
-		_, err := Feed[uint8](in, feeds)
-		return widen(v), err
-	case []uint32:
-		_, err := Feed[uint32](in, feeds)
+	case Uint32:
+		v, err := Feed[uint32](in, feeds)
 		return widen(v), err
 	}
-	return nil, fmt.Errorf("graph: input %q is not fed", in.Name)
+	if _, ok := feeds[in.Name].([]float64); ok && in.DType == Float64 {
+		return Feed[float64](in, feeds)
+	}
+	v, err := Feed[float32](in, feeds)
+	return widen(v), err
 }

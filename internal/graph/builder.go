@@ -142,6 +142,9 @@ func (b *Builder) Finish(loss *Node, outputs map[string]*Node) (*Graph, error) {
 	if loss == nil {
 		return g, nil
 	}
+	if err := g.checkLoss(); err != nil {
+		return nil, err
+	}
 	grads, err := gorgonia.Grad(loss, b.params...)
 	if err != nil {
 		return nil, fmt.Errorf("graph: differentiating the loss: %w", err)
@@ -151,6 +154,40 @@ func (b *Builder) Finish(loss *Node, outputs map[string]*Node) (*Graph, error) {
 	}
 	g.grads = grads
 	return g, nil
+}
+
+// checkLoss finds the mistakes that gorgonia.Grad would report in its own words.
+func (g *Graph) checkLoss() error {
+	if len(g.params) == 0 {
+		return fmt.Errorf("graph: a loss, but no parameter to differentiate it by")
+	}
+	if len(g.loss.Shape()) != 0 {
+		return fmt.Errorf("graph: the loss has shape %v, want a scalar", g.loss.Shape())
+	}
+	reached := map[*Node]bool{}
+	var visit func(n *Node)
+	visit = func(n *Node) {
+		if reached[n] {
+			return
+		}
+		reached[n] = true
+		op, _ := opOf(n)
+		if d, ok := op.(Differentiable); ok {
+			operands := children(g.expr, n)
+			for i, differentiable := range d.Wrt() {
+				if differentiable {
+					visit(operands[i])
+				}
+			}
+		}
+	}
+	visit(g.loss)
+	for i, n := range g.params {
+		if !reached[n] {
+			return fmt.Errorf("graph: parameter %s does not affect the loss", g.Layout.Params[i].Name)
+		}
+	}
+	return nil
 }
 
 func sortedKeys(m map[string]*Node) []string {

@@ -205,6 +205,9 @@ func (c *compiler) emit(n *Node, home map[*Node]int, b Backend) error {
 	operands := children(c.graph.expr, n)
 	now := len(c.plan.Instructions)
 	if view, ok := op.(View); ok {
+		if c.place[operands[0]].Space == Fed {
+			return fmt.Errorf("graph: %v is a view of an input: apply Copy to the input first", n)
+		}
 		c.alias(n, operands[0], view.Index*elements(n.Shape()))
 		return nil
 	}

@@ -28,10 +28,11 @@ type Conv2DGradWeight struct {
 
 // ConvGeometry is a convolution with every extent spelled out.
 type ConvGeometry struct {
-	N, H, W, C        int // input
-	OH, OW, K         int // output
-	R, S              int // kernel
-	Stride, Top, Left int
+	N, H, W, C      int // input
+	OH, OW, K       int // output
+	R, S            int // kernel
+	Stride          int
+	PadTop, PadLeft int
 }
 
 // Conv adds the convolution of x with weights w and a bias.
@@ -45,7 +46,7 @@ func (o Conv2D) Geometry(x, w Shape) (ConvGeometry, error) {
 	}
 	g := ConvGeometry{
 		N: x[0], H: x[1], W: x[2], C: x[3], R: w[0], S: w[1], K: w[3],
-		Stride: o.Stride, Top: o.Top, Left: o.Left,
+		Stride: o.Stride, PadTop: o.Top, PadLeft: o.Left,
 	}
 	if w[2] != g.C {
 		return g, fmt.Errorf("conv2d: weights for %d channels, input has %d", w[2], g.C)
@@ -65,7 +66,7 @@ func (g ConvGeometry) visit(f func(x, w, y int)) {
 			for j := range g.OW {
 				for r := range g.R {
 					for s := range g.S {
-						h, v := i*g.Stride+r-g.Top, j*g.Stride+s-g.Left
+						h, v := i*g.Stride+r-g.PadTop, j*g.Stride+s-g.PadLeft
 						if h < 0 || h >= g.H || v < 0 || v >= g.W {
 							continue
 						}

@@ -22,6 +22,9 @@ func (o TimestepEmbedding) Infer(in []Shape) (Shape, error) {
 	if len(in[0]) != 1 || o.Dim < 2 || o.Dim%2 != 0 {
 		return nil, fmt.Errorf("timestep embedding: t %v and an odd or empty dimension %d", in[0], o.Dim)
 	}
+	if o.FreqShift == float64(o.Dim/2) {
+		return nil, fmt.Errorf("timestep embedding: a frequency shift of %g leaves dimension %d no frequency", o.FreqShift, o.Dim)
+	}
 	return Shape{in[0][0], o.Dim}, nil
 }
 

@@ -1,5 +1,7 @@
 package graph
 
+import "fmt"
+
 // SquaredError is the mean squared error of each image: pred and target
 // [N,...] to [N].
 type SquaredError struct{}
@@ -23,8 +25,14 @@ func (b *Builder) SquaredError(pred, target *Node) *Node {
 func (b *Builder) Mean(x *Node) *Node { return b.Apply(Mean{}, x) }
 
 func (SquaredError) Infer(in []Shape) (Shape, error) {
+	if len(in[0]) == 0 {
+		return nil, fmt.Errorf("squared error: want [N,...], have a scalar")
+	}
 	s, err := sameShape("squared error", in)
-	return s[:1], err
+	if err != nil {
+		return nil, err
+	}
+	return s[:1], nil
 }
 
 func (SquaredError) Eval(out Operand, in []Operand) {

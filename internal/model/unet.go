@@ -91,10 +91,11 @@ func (c Config) LevelChannels() []int {
 	return channels
 }
 
-// timeEmbedding maps t [N] to [N, 4*Channels].
+// timeEmbedding maps t [N] to [N, 4 times the first level's channels].
 func (n *network) timeEmbedding(b *graph.Builder, t *graph.Node) *graph.Node {
-	dim := 4 * n.Channels
-	h := b.TimestepEmbedding(graph.TimestepEmbedding{Dim: n.Channels, CosFirst: n.FlipSinToCos, FreqShift: n.FreqShift}, t)
+	width := n.LevelChannels()[0]
+	dim := 4 * width
+	h := b.TimestepEmbedding(graph.TimestepEmbedding{Dim: width, CosFirst: n.FlipSinToCos, FreqShift: n.FreqShift}, t)
 	h = b.SiLU(n.linear(b, "linear_1", h, dim))
 	// Every residual block applies SiLU to the embedding first; once is enough.
 	return b.SiLU(n.linear(b, "linear_2", h, dim))

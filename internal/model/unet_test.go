@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu"
+	"ddpm/internal/graph/cpu/gemm"
 	"ddpm/internal/graph/reference"
 	"ddpm/internal/safetensors"
 )
@@ -177,6 +179,18 @@ func TestTinyUNetMatchesPyTorchByDefinition(t *testing.T) {
 	g := openGolden(t)
 	program, state := g.run(reference.Backend{}, tinyLoss(t, graph.Float64))
 	g.compare(program, state)
+}
+
+func TestTinyUNetMatchesPyTorchOnTheCPU(t *testing.T) {
+	for _, isa := range gemm.Supported() {
+		t.Run(isa.String(), func(t *testing.T) {
+			b := cpu.New(2, isa)
+			defer b.Close()
+			g := openGolden(t)
+			program, state := g.run(b, tinyLoss(t, graph.Float32))
+			g.compare(program, state)
+		})
+	}
 }
 
 func TestTinyUNetHasTheGoldenParameters(t *testing.T) {

@@ -5,6 +5,7 @@ package reference
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -21,25 +22,43 @@ func (Backend) Workspace(graph.Op, graph.Shape, []graph.Shape) int { return 0 }
 func (Backend) Close() error { return nil }
 
 // NewState returns a *State.
-func (Backend) NewState(l *graph.Layout, _ bool) (graph.State, error) {
-	s := &State{layout: l, sum: make([]float64, l.Size)}
-	for i := range s.Arenas {
-		s.Arenas[i] = make([]float64, l.Size)
+func (Backend) NewState(l *graph.Layout, training bool) (graph.State, error) {
+	s := &State{layout: l, training: training}
+	arenas := s.Arenas[:graph.EMA+1]
+	if training {
+		arenas = s.Arenas[:]
+		s.sum = make([]float64, l.Size)
+	}
+	for i := range arenas {
+		arenas[i] = make([]float64, l.Size)
 	}
 	return s, nil
 }
 
 // State holds every arena in float64, open to tests.
 type State struct {
-	Arenas [5][]float64 // by graph.Arena
-	layout *graph.Layout
-	sum    []float64
-	summed bool
+	Arenas   [5][]float64 // by graph.Arena; those of training may be absent
+	layout   *graph.Layout
+	training bool
+	sum      []float64
+	summed   bool
 }
 
 func (s *State) Layout() *graph.Layout { return s.layout }
 
+var errNoTraining = errors.New("reference: the state was made without training")
+
+func (s *State) has(a graph.Arena) error {
+	if !s.training && a > graph.EMA {
+		return fmt.Errorf("%w: it has no %v", errNoTraining, a)
+	}
+	return nil
+}
+
 func (s *State) Read(a graph.Arena, dst []float32) error {
+	if err := s.has(a); err != nil {
+		return err
+	}
 	for i, v := range s.Arenas[a] {
 		dst[i] = float32(v)
 	}
@@ -47,6 +66,9 @@ func (s *State) Read(a graph.Arena, dst []float32) error {
 }
 
 func (s *State) Write(a graph.Arena, src []float32) error {
+	if err := s.has(a); err != nil {
+		return err
+	}
 	for i, v := range src {
 		s.Arenas[a][i] = float64(v)
 	}
@@ -54,6 +76,9 @@ func (s *State) Write(a graph.Arena, src []float32) error {
 }
 
 func (s *State) Accumulate(first bool, scale float64) error {
+	if !s.training {
+		return errNoTraining
+	}
 	if first {
 		clear(s.sum)
 	}
@@ -65,6 +90,9 @@ func (s *State) Accumulate(first bool, scale float64) error {
 }
 
 func (s *State) Update(u graph.Update) (float64, error) {
+	if !s.training {
+		return 0, errNoTraining
+	}
 	grads := s.Arenas[graph.Grads]
 	if s.summed {
 		grads, s.summed = s.sum, false
@@ -102,6 +130,9 @@ func (Backend) Load(p *graph.Plan, s graph.State, weights graph.Arena) (graph.Pr
 	state, ok := s.(*State)
 	if !ok || !state.layout.Equal(p.Graph.Layout) {
 		return nil, fmt.Errorf("reference: the plan was made for another network than the state")
+	}
+	if p.Graph.Trains() && !state.training {
+		return nil, errNoTraining
 	}
 	return &program{plan: p, state: state, weights: weights, arena: make([]float64, p.Arena)}, nil
 }

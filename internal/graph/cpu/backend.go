@@ -1,0 +1,198 @@
+// Package cpu runs plans on the processor: kernels in Go, and in Go assembly
+// where the processor has wide vectors, over a fixed pool of workers. No cgo.
+//
+// A kernel is bound once: it gets its operands' memory and extents and returns
+// the function that runs it, which neither allocates nor decides anything. Its
+// work is cut into tasks by extents alone, each output element has one owner,
+// and sums run in an order that extents fix; so a result depends on neither the
+// number of workers nor on luck. It may depend on the instruction set.
+package cpu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/gemm"
+)
+
+func init() {
+	graph.RegisterBackend("cpu", func(o graph.Options) (graph.Backend, error) {
+		isa, err := gemm.Choose(os.Getenv("DDPM_CPU"))
+		if err != nil {
+			return nil, err
+		}
+		return New(o.Threads, isa), nil
+	})
+}
+
+// Backend is the processor. It implements graph.Backend.
+type Backend struct{ *engine }
+
+// New starts a backend of so many threads, 0 for one each core, whose matrix
+// kernels use one instruction set.
+func New(threads int, isa gemm.ISA) *Backend {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	return &Backend{newEngine(threads, isa)}
+}
+
+func (b *Backend) Name() string {
+	plural := "s"
+	if b.pool.Workers() == 1 {
+		plural = ""
+	}
+	return fmt.Sprintf("cpu: %v, %d thread%s", b.gemm.ISA(), b.pool.Workers(), plural)
+}
+
+// Workspace is the scratch memory of an operation, in elements.
+func (b *Backend) Workspace(op graph.Op, out graph.Shape, in []graph.Shape) int {
+	return b.kernel(op, out, in).workspace
+}
+
+// Close ends the workers.
+func (b *Backend) Close() error {
+	b.pool.Close()
+	return nil
+}
+
+// Load binds every instruction of a plan to its memory.
+func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (graph.Program, error) {
+	st, ok := s.(*state)
+	if !ok || !st.layout.Equal(plan.Graph.Layout) {
+		return nil, fmt.Errorf("cpu: the plan was made for another network than the state")
+	}
+	if plan.Graph.Trains() && st.arenas[graph.Grads] == nil {
+		return nil, fmt.Errorf("cpu: the plan computes gradients, but the state was made without training")
+	}
+	p := &program{
+		plan:    plan,
+		arena:   allocate(plan.Arena),
+		weights: st.arenas[weights],
+		grads:   st.arenas[graph.Grads],
+	}
+	for _, in := range plan.Graph.Inputs {
+		feed := memory{}
+		n := graph.Ref{Shape: in.Shape}.Len()
+		switch in.DType {
+		case graph.Float32:
+			feed.floats = make([]float32, n)
+		case graph.Uint8:
+			feed.bytes = make([]uint8, n)
+		case graph.Uint32:
+			feed.words = make([]uint32, n)
+		default:
+			return nil, fmt.Errorf("cpu: input %q: no element type %v", in.Name, in.DType)
+		}
+		p.feeds = append(p.feeds, feed)
+	}
+	for _, instruction := range plan.Instructions {
+		shapes := make([]graph.Shape, len(instruction.In))
+		m := operands{out: p.at(instruction.Out).floats, ws: p.at(instruction.Scratch).floats}
+		for i, r := range instruction.In {
+			shapes[i] = r.Shape
+			m.in = append(m.in, p.at(r))
+		}
+		k := b.kernel(instruction.Op, instruction.Out.Shape, shapes)
+		if k.bind == nil {
+			return nil, fmt.Errorf("cpu: no kernel for %T", instruction.Op)
+		}
+		p.code = append(p.code, k.bind(m))
+	}
+	return p, nil
+}
+
+// allocate makes n elements that start on a cache line.
+func allocate(n int) []float32 { return make([]float32, n) }
+
+// memory is a value: one of the slices, by its type.
+type memory struct {
+	floats []float32
+	bytes  []uint8
+	words  []uint32
+}
+
+// operands are the memory of one instruction.
+type operands struct {
+	out []float32
+	in  []memory
+	ws  []float32
+}
+
+// f is the i-th operand, of float32.
+func (m operands) f(i int) []float32 { return m.in[i].floats }
+
+// program is a plan whose kernels are bound.
+type program struct {
+	plan    *graph.Plan
+	arena   []float32
+	weights []float32
+	grads   []float32
+	feeds   []memory
+	code    []func()
+}
+
+func (p *program) at(r graph.Ref) memory {
+	from, to := r.Offset, r.Offset+r.Len()
+	switch r.Space {
+	case graph.Weights:
+		return memory{floats: p.weights[from:to:to]}
+	case graph.Gradients:
+		return memory{floats: p.grads[from:to:to]}
+	case graph.Fed:
+		return p.feeds[r.Offset]
+	case graph.Constant:
+		return memory{floats: []float32{float32(r.Value)}}
+	}
+	return memory{floats: p.arena[from:to:to]}
+}
+
+// Run feeds the inputs and runs the code. It stops between two instructions
+// when ctx ends.
+func (p *program) Run(ctx context.Context, feeds graph.Feeds) error {
+	for i, in := range p.plan.Graph.Inputs {
+		if err := p.feeds[i].feed(in, feeds); err != nil {
+			return err
+		}
+	}
+	for _, run := range p.code {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		run()
+	}
+	return nil
+}
+
+func (m memory) feed(in graph.Input, feeds graph.Feeds) error {
+	switch {
+	case m.bytes != nil:
+		v, err := graph.Feed[uint8](in, feeds)
+		copy(m.bytes, v)
+		return err
+	case m.words != nil:
+		v, err := graph.Feed[uint32](in, feeds)
+		copy(m.words, v)
+		return err
+	}
+	v, err := graph.Feed[float32](in, feeds)
+	copy(m.floats, v)
+	return err
+}
+
+func (p *program) Output(name string, dst []float32) error {
+	r, ok := p.plan.Outputs[name]
+	if !ok {
+		return fmt.Errorf("cpu: the program has no output %q", name)
+	}
+	if len(dst) != r.Len() {
+		return fmt.Errorf("cpu: output %q: want room for %d values, have %d", name, r.Len(), len(dst))
+	}
+	copy(dst, p.at(r).floats)
+	return nil
+}
+
+func (p *program) Close() error { return nil }

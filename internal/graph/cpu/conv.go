@@ -1,0 +1,258 @@
+package cpu
+
+import "ddpm/internal/graph/cpu/gemm"
+
+// Convolution without im2col. A task copies the few image rows that its output
+// sees into a patch, adding the zero padding. In a patch the R*S*C inputs of
+// one output pixel are R runs of S*C contiguous elements, and the inputs of the
+// pixel to the right begin Stride*C elements later:
+//
+//	patch, C = 2, S = 3           aabbccddeeff   row of pixels a to f
+//	inputs of the 1st output      ^^^^^^
+//	inputs of the 2nd output        ^^^^^^
+//
+// So the patch is a matrix of overlapping rows, which the micro-kernels of
+// package gemm read in place: y = A w with A[pixel, (r,s,c)], w[(r,s,c), k].
+//
+// The gradient with respect to the data is again such a correlation, of dy with
+// the flipped kernel. With a stride, the pixels of dx fall into Stride*Stride
+// phases, each of which sees its own subset of taps: as many correlations of
+// stride 1, each writing every Stride-th pixel.
+//
+// The gradient with respect to the weights reads the same patch by columns:
+// dw[(r,s,c), k] = sum over pixels of A[pixel, (r,s,c)] dy[pixel, k].
+
+// convGeometry is a convolution of an image [N,H,W,C] with weights [R,S,C,K] to
+// [N,OH,OW,K]:
+//
+//	y[n,i,j,k] = bias[k] + sum_{r,s,c} x[n, i*Stride+r-PadTop, j*Stride+s-PadLeft, c] w[r,s,c,k]
+//
+// where x is zero outside of the image. OH and OW imply the padding below and
+// right.
+type convGeometry struct {
+	N, H, W, C      int
+	OH, OW, K       int
+	R, S            int
+	Stride          int
+	PadTop, PadLeft int
+}
+
+// pointwise is whether each output pixel sees the one input pixel in its place.
+func (g convGeometry) pointwise() bool {
+	return g.R == 1 && g.S == 1 && g.Stride == 1 && g.PadTop == 0 && g.PadLeft == 0 && g.OH == g.H && g.OW == g.W
+}
+
+func (g convGeometry) pixels() int { return g.N * g.OH * g.OW }
+
+// conv2D binds y = conv(x, w) + bias; bias may be nil.
+func (e *engine) conv2D(g convGeometry, y, x, w, bias, ws []float32) func() {
+	if g.pointwise() {
+		return e.linear(g.pixels(), g.C, g.K, y, x, w, bias, ws)
+	}
+	taps := g.R * g.S * g.C
+	packed := gemm.Carve(&ws, e.gemm.PackedSize(taps, g.K))
+	pack := e.gemm.Packer(packed, g.K, taps, gemm.Matrix{Data: w, Stride: g.K})
+	c := correlation{
+		convGeometry: g, image: g.OH * g.OW * g.K, row: g.OW * g.K, pixel: g.K,
+		y: y, x: x, packed: packed, bias: bias,
+	}
+	tasks := e.correlationTasks(c)
+	run := e.correlate(c, gemm.Carve(&ws, e.pool.Workers()*c.patchSize()))
+	return func() {
+		pack()
+		e.pool.Run(tasks, run)
+	}
+}
+
+func (e *engine) conv2DWorkspace(g convGeometry) int {
+	if g.pointwise() {
+		return e.linearWorkspace(g.pixels(), g.C, g.K)
+	}
+	c := correlation{convGeometry: g}
+	return gemm.Scratch(e.gemm.PackedSize(g.R*g.S*g.C, g.K), e.pool.Workers()*c.patchSize())
+}
+
+// conv2DGradData binds dx, the gradient with respect to x, from w and dy.
+func (e *engine) conv2DGradData(g convGeometry, dx, w, dy, ws []float32) func() {
+	if g.pointwise() {
+		return e.linearGradData(g.pixels(), g.C, g.K, dx, w, dy, ws)
+	}
+	phases := g.phases()
+	patches := gemm.Carve(&ws, e.pool.Workers()*patchSize(phases))
+	packs := make([]func(), len(phases))
+	runs := make([]func(task, worker int), len(phases))
+	firsts := make([]int, len(phases)+1) // the tasks of each phase begin here
+	for i, c := range phases {
+		taps := g.phaseTaps(c, w)
+		c.x, c.y = dy, dx[c.first:]
+		c.packed = gemm.Carve(&ws, e.gemm.PackedSize(c.R*c.S*c.C, c.K))
+		packs[i] = e.gemm.Packer(c.packed, c.K, c.C, taps...)
+		runs[i] = e.correlate(c, patches)
+		firsts[i+1] = firsts[i] + e.correlationTasks(c)
+	}
+	run := func(task, worker int) {
+		phase := 0
+		for task >= firsts[phase+1] {
+			phase++
+		}
+		runs[phase](task-firsts[phase], worker)
+	}
+	return func() {
+		for _, pack := range packs {
+			pack()
+		}
+		e.pool.Run(firsts[len(phases)], run)
+	}
+}
+
+func (e *engine) conv2DGradDataWorkspace(g convGeometry) int {
+	if g.pointwise() {
+		return e.linearGradDataWorkspace(g.pixels(), g.C, g.K)
+	}
+	phases := g.phases()
+	sizes := []int{e.pool.Workers() * patchSize(phases)}
+	for _, c := range phases {
+		sizes = append(sizes, e.gemm.PackedSize(c.R*c.S*c.C, c.K))
+	}
+	return gemm.Scratch(sizes...)
+}
+
+// phases are the correlations that make up the gradient with respect to the
+// data. Row h = py + Stride*i of dx receives dy[i + q - j] through tap
+// r = r0 + Stride*j, where r0 = (py+PadTop) mod Stride and q = (py+PadTop)/Stride
+// rounded down; likewise for columns. Rising rows of dy are falling taps.
+func (g convGeometry) phases() []correlation {
+	var phases []correlation
+	for py := range min(g.Stride, g.H) {
+		for px := range min(g.Stride, g.W) {
+			c := correlation{
+				first: (py*g.W + px) * g.C, image: g.H * g.W * g.C, row: g.Stride * g.W * g.C, pixel: g.Stride * g.C,
+			}
+			c.N, c.H, c.W, c.C = g.N, g.OH, g.OW, g.K
+			c.OH, c.OW, c.K = ceil(g.H-py, g.Stride), ceil(g.W-px, g.Stride), g.C
+			c.Stride = 1
+			c.R, c.PadTop = phase(py+g.PadTop, g.R, g.Stride)
+			c.S, c.PadLeft = phase(px+g.PadLeft, g.S, g.Stride)
+			phases = append(phases, c)
+		}
+	}
+	return phases
+}
+
+// phase is the number of taps, of size, that one phase sees along one axis, and
+// the padding before it; at is the phase plus the padding of the convolution.
+func phase(at, size, stride int) (taps, pad int) {
+	taps = max(0, ceil(size-at%stride, stride))
+	return taps, taps - 1 - at/stride
+}
+
+// phaseTaps are the transposed weights [K,C] of the taps of one phase, last
+// first.
+func (g convGeometry) phaseTaps(c correlation, w []float32) []gemm.Matrix {
+	py, px := c.first/g.C/g.W, c.first/g.C%g.W
+	r0, s0 := (py+g.PadTop)%g.Stride, (px+g.PadLeft)%g.Stride
+	var taps []gemm.Matrix
+	for j := c.R - 1; j >= 0; j-- {
+		for l := c.S - 1; l >= 0; l-- {
+			tap := (r0+j*g.Stride)*g.S + s0 + l*g.Stride
+			taps = append(taps, gemm.Matrix{Data: w[tap*g.C*g.K:], Stride: g.K, Transposed: true})
+		}
+	}
+	return taps
+}
+
+// correlation is a convolution whose output may lie anywhere: pixel (n, i, j)
+// at y[n*image + i*row + j*pixel:], with weights packed in panels.
+type correlation struct {
+	convGeometry
+	first              int // of y in the tensor that it is part of
+	image, row, pixel  int
+	y, x, packed, bias []float32
+}
+
+// taskPixels is the number of output pixels of a task: enough to use a panel of
+// weights often once it is in the cache.
+const taskPixels = 128
+
+func (c correlation) blocks() pixelBlocks { return cutPixels(c.N, c.OH, c.OW, taskPixels) }
+
+func (c correlation) patch() patch { return newPatch(c.convGeometry, c.blocks(), c.C) }
+
+func (c correlation) patchSize() int { return c.patch().size() }
+
+func patchSize(cs []correlation) int {
+	size := 0
+	for _, c := range cs {
+		size = max(size, c.patchSize())
+	}
+	return size
+}
+
+// groups is the number of parts into which a correlation's panels are cut,
+// where pixels alone make too few tasks.
+func (e *engine) groups(c correlation) int {
+	if c.R == 0 || c.S == 0 {
+		return 1
+	}
+	return min(e.gemm.Panels(c.K), ceil(manyTasks, c.blocks().count()))
+}
+
+func (e *engine) correlationTasks(c correlation) int { return c.blocks().count() * e.groups(c) }
+
+// correlate returns the function that runs one task of a correlation. Each
+// worker has its part of patches.
+func (e *engine) correlate(c correlation, patches []float32) func(task, worker int) {
+	blocks, patch, groups := c.blocks(), c.patch(), e.groups(c)
+	if c.R == 0 || c.S == 0 {
+		return func(task, _ int) { c.clear(blocks.block(task)) }
+	}
+	taps := make([]int, c.R)
+	for r := range taps {
+		taps[r] = patch.at(0, r, 0)
+	}
+	layout := gemm.NewLayout(c.Stride*c.C, 1, c.S*c.C, taps...)
+	panels := e.gemm.Panels(c.K)
+
+	return func(task, worker int) {
+		b := blocks.block(task % blocks.count())
+		p := e.own(patches, worker)
+		patch.fill(p, c.x, b, 0, c.C)
+		s := gemm.Strip{Layout: layout, Stride: c.pixel}
+		first, end := cut(panels, groups, task/blocks.count())
+		for j := first; j < end; j++ {
+			s.Panel = e.gemm.Panel(j, c.K)
+			s.B = c.packed[s.Panel.First*layout.K():]
+			if c.bias != nil {
+				s.Bias = c.bias[s.Panel.First:]
+			}
+			// Narrow images fill a tile with two rows.
+			fold := 2*c.OW <= e.gemm.TileRows(s.Panel.Width)
+			for n := range b.images {
+				for i := 0; i < b.rows; {
+					s.A = p[patch.at(n, i*c.Stride, 0):]
+					s.C = c.y[(b.image+n)*c.image+(b.row+i)*c.row+s.Panel.First:]
+					s.Rows, s.SplitA, s.SplitC = c.OW, 0, 0
+					i++
+					if fold && i < b.rows {
+						s.Rows = 2 * c.OW
+						s.SplitA = c.Stride * (patch.columns - c.OW) * c.C
+						s.SplitC = c.row - c.OW*c.pixel
+						i++
+					}
+					e.gemm.Run(&s)
+				}
+			}
+		}
+	}
+}
+
+// clear writes zero to a block of output that sees no input.
+func (c correlation) clear(b pixelBlock) {
+	for n := range b.images {
+		for i := range b.rows {
+			for j := range c.OW {
+				clear(c.y[(b.image+n)*c.image+(b.row+i)*c.row+j*c.pixel:][:c.K])
+			}
+		}
+	}
+}

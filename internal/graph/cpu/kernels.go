@@ -1,0 +1,34 @@
+package cpu
+
+import (
+	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/worker"
+)
+
+// engine is what the matrix kernels run on. Its methods bind a kernel to its
+// operands and return the function that runs it; see the package comment for
+// the rules they all keep.
+type engine struct {
+	pool *worker.Pool
+	gemm *gemm.Engine
+}
+
+func newEngine(workers int, isa gemm.ISA) *engine {
+	pool := worker.New(workers)
+	return &engine{pool, gemm.New(pool, isa)}
+}
+
+// own is a worker's part of scratch memory for all of them.
+func (e *engine) own(scratch []float32, worker int) []float32 {
+	n := len(scratch) / e.pool.Workers()
+	return scratch[worker*n:][:n]
+}
+
+// manyTasks is enough tasks to balance any pool.
+const manyTasks = 32
+
+func ceil(n, d int) int { return (n + d - 1) / d }
+
+// cut is the range of part i when n things are cut into parts of nearly equal
+// size.
+func cut(n, parts, i int) (first, end int) { return n * i / parts, n * (i + 1) / parts }

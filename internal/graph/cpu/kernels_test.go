@@ -1,0 +1,96 @@
+package cpu
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/rng"
+)
+
+// bound is a kernel bound to its operands: outputs and a function that fills
+// them.
+type bound struct {
+	outputs [][]float32
+	run     func()
+}
+
+// checkMatrixKernel runs a kernel with every instruction set and several
+// numbers of workers. Its outputs must be within 1e-5 of want, relative to the
+// greatest element; they must not depend on the workers, nor on what was in the
+// workspace or in the outputs; and it must not allocate.
+func checkMatrixKernel(t *testing.T, want [][]float64, bind func(e *engine) bound) {
+	t.Helper()
+	for _, isa := range gemm.Supported() {
+		var first [][]float32
+		for _, workers := range []int{1, 2, 3, 5} {
+			e := newEngine(workers, isa)
+			b := bind(e)
+			b.run()
+			if first == nil {
+				first = b.outputs
+				for i := range want {
+					if worst, at := furthest(b.outputs[i], want[i]); !(worst <= 1e-5) {
+						t.Errorf("%v: output %d: element %d is %g, want %g: off by %.2g of the greatest",
+							isa, i, at, b.outputs[i][at], want[i][at], worst)
+					}
+				}
+			}
+			for i := range want {
+				if !slices.Equal(b.outputs[i], first[i]) {
+					t.Errorf("%v: output %d with %d workers differs from that with 1", isa, i, workers)
+				}
+			}
+			if workers == 2 {
+				if n := testing.AllocsPerRun(4, b.run); n != 0 {
+					t.Errorf("%v: %v allocations a run", isa, n)
+				}
+			}
+			e.pool.Close()
+		}
+	}
+}
+
+// furthest is the greatest difference, relative to the greatest element.
+func furthest(got []float32, want []float64) (worst float64, at int) {
+	scale := math.SmallestNonzeroFloat64
+	for i, w := range want {
+		scale = max(scale, math.Abs(w))
+		if d := math.Abs(float64(got[i]) - w); !(d <= worst) {
+			worst, at = d, i
+		}
+	}
+	return worst / scale, at
+}
+
+func gaussian(n int, sample uint32) []float32 {
+	x := make([]float32, n)
+	rng.Key{Stream: rng.Noise, Sample: sample}.Normals(x)
+	return x
+}
+
+// poison is memory that nothing may be read from before it is written.
+func poison(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(math.NaN())
+	}
+	return x
+}
+
+// benchmarkMatrixKernel reports the speed of a kernel with 1 and 2 threads.
+func benchmarkMatrixKernel(b *testing.B, flops int, bind func(e *engine) func()) {
+	for _, workers := range []int{1, 2} {
+		b.Run([]string{"threads=1", "threads=2"}[workers-1], func(b *testing.B) {
+			e := newEngine(workers, gemm.Detect())
+			defer e.pool.Close()
+			run := bind(e)
+			run()
+			for b.Loop() {
+				run()
+			}
+			b.ReportMetric(float64(flops)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}

@@ -1,0 +1,114 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/worker"
+)
+
+// state is a network's arenas in main memory.
+type state struct {
+	pool   *worker.Pool
+	layout *graph.Layout
+	arenas [5][]float32 // by graph.Arena; nil where there is none
+	sum    []float32    // of gradients; made when first needed
+	summed bool         // since the last update
+
+	update [2]update // from the gradients, and from their sum
+}
+
+// update is an optimiser bound to one arena of gradients.
+type update struct {
+	norm func() float64
+	step func(AdamStep)
+}
+
+// NewState allocates the arenas.
+func (b *Backend) NewState(l *graph.Layout, training bool) (graph.State, error) {
+	s := &state{pool: b.pool, layout: l}
+	kinds := []graph.Arena{graph.Params, graph.EMA}
+	if training {
+		kinds = append(kinds, graph.Grads, graph.AdamM, graph.AdamV)
+	}
+	for _, a := range kinds {
+		s.arenas[a] = allocate(l.Size)
+	}
+	if training {
+		s.update[0] = s.bind(s.arenas[graph.Grads])
+	}
+	return s, nil
+}
+
+func (s *state) bind(grads []float32) update {
+	a := &s.arenas
+	return update{
+		gradNorm(s.pool, grads),
+		adamStep(s.pool, a[graph.Params], grads, a[graph.AdamM], a[graph.AdamV], a[graph.EMA]),
+	}
+}
+
+func (s *state) Layout() *graph.Layout { return s.layout }
+
+func (s *state) Read(a graph.Arena, dst []float32) error { return s.transfer(a, dst, true) }
+
+func (s *state) Write(a graph.Arena, src []float32) error { return s.transfer(a, src, false) }
+
+func (s *state) transfer(a graph.Arena, host []float32, read bool) error {
+	arena := s.arenas[a]
+	if len(arena) != len(host) {
+		return fmt.Errorf("cpu: %v: %d values for an arena of %d", a, len(host), len(arena))
+	}
+	if read {
+		copy(host, arena)
+	} else {
+		copy(arena, host)
+	}
+	return nil
+}
+
+func (s *state) Accumulate(first bool, scale float64) error {
+	if s.sum == nil {
+		s.sum = allocate(s.layout.Size)
+		s.update[1] = s.bind(s.sum)
+	}
+	s.summed = true
+	k := float32(scale)
+	forRange(s.pool, len(s.sum), grain, func(from, to int) {
+		sum := s.sum[from:to]
+		for i, g := range s.arenas[graph.Grads][from:to] {
+			if first {
+				sum[i] = k * g
+			} else {
+				sum[i] += k * g
+			}
+		}
+	})()
+	return nil
+}
+
+func (s *state) Update(u graph.Update) (float64, error) {
+	optimiser := s.update[0]
+	if s.summed {
+		optimiser, s.summed = s.update[1], false
+	}
+	if optimiser.norm == nil {
+		return 0, fmt.Errorf("cpu: the state was made without training")
+	}
+	norm := optimiser.norm()
+	if math.IsNaN(norm) || math.IsInf(norm, 0) {
+		return norm, nil
+	}
+	clip := 1.0
+	if u.Clip > 0 {
+		clip = min(1, u.Clip/(norm+1e-6))
+	}
+	optimiser.step(AdamStep{
+		LR: u.LR, Beta1: u.Beta1, Beta2: u.Beta2, Eps: u.Eps,
+		Step: u.Step, ClipCoef: clip, EMADecay: u.EMADecay,
+	})
+	return norm, nil
+}
+
+func (s *state) Close() error { return nil }

@@ -1,0 +1,9 @@
+package graphtest
+
+import (
+	"testing"
+
+	"ddpm/internal/graph/reference"
+)
+
+func TestReferenceAgainstItself(t *testing.T) { RunAll(t, reference.Backend{}) }

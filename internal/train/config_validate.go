@@ -1,0 +1,66 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// DecayKinds lists the values of train.decay.
+func DecayKinds() []string { return []string{"constant", "cosine"} }
+
+// Validate checks every value on its own and against the others of the
+// section. An error starts with the full key, as in "train.batch 0: want at
+// least 1".
+func (c Config) Validate() error {
+	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("train.steps %d: want at least 1", c.Steps)
+	case c.Steps > math.MaxUint32: // a step is one 32-bit word of a random number's counter
+		return fmt.Errorf("train.steps %d: want at most %d", c.Steps, uint32(math.MaxUint32))
+	case c.Batch < 1:
+		return fmt.Errorf("train.batch %d: want at least 1", c.Batch)
+	case c.Accumulate < 1:
+		return fmt.Errorf("train.accumulate %d: want at least 1", c.Accumulate)
+	case c.Batch%c.Accumulate != 0:
+		return fmt.Errorf("train.accumulate %d: want a divisor of train.batch %d", c.Accumulate, c.Batch)
+	case !(c.LR > 0) || math.IsInf(c.LR, 1):
+		return fmt.Errorf("train.lr %g: want a number above 0", c.LR)
+	case c.Warmup < 0:
+		return fmt.Errorf("train.warmup %d: want at least 0", c.Warmup)
+	case c.Decay != "constant" && c.Decay != "cosine":
+		return fmt.Errorf("train.decay %q: want one of %s", c.Decay, strings.Join(DecayKinds(), ", "))
+	case !(c.AdamEps > 0) || math.IsInf(c.AdamEps, 1):
+		return fmt.Errorf("train.adam_eps %g: want a number above 0", c.AdamEps)
+	case !(c.Clip >= 0) || math.IsInf(c.Clip, 1):
+		return fmt.Errorf("train.clip %g: want a number above 0, or 0 not to clip", c.Clip)
+	}
+	for _, d := range []struct {
+		key   string
+		value float64
+	}{
+		{"train.beta1", c.Beta1},
+		{"train.beta2", c.Beta2},
+		{"train.ema", c.EMA},
+	} {
+		if !(d.value >= 0 && d.value < 1) {
+			return fmt.Errorf("%s %g: want at least 0 and less than 1", d.key, d.value)
+		}
+	}
+	for _, n := range []struct {
+		key         string
+		value, from int
+	}{
+		{"train.log_every", c.LogEvery, 1},
+		{"train.plot_every", c.PlotEvery, 0},
+		{"train.samples", c.Samples, 1},
+		{"train.checkpoint_every", c.CheckpointEvery, 0},
+		{"train.keep_last", c.KeepLast, 1},
+		{"train.keep_every", c.KeepEvery, 0},
+	} {
+		if n.value < n.from {
+			return fmt.Errorf("%s %d: want at least %d", n.key, n.value, n.from)
+		}
+	}
+	return nil
+}
