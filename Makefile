@@ -1,0 +1,27 @@
+# Go alone builds, tests and runs everything; make only gives the commands names.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+.PHONY: build test lint bench golden generate clean
+
+build: ## the program, for the CPU, into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ddpm ./cmd/ddpm
+
+test: ## everything, without a GPU and without a download
+	go test ./...
+
+lint: ## formatting, vet, the CPU build tag, generated files
+	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags cpu ./...
+
+bench: ## kernels, one line each
+	go test -run '^$$' -bench . -benchtime 200ms ./internal/graph/...
+
+generate: ## the assembly of the CPU kernels
+	go generate ./...
+
+golden: ## testdata/ from an independent PyTorch model (needs python3 with torch and numpy)
+	cd scripts/reference && python3 golden.py ../../testdata && python3 steps.py ../../testdata
+
+clean:
+	rm -rf bin
