@@ -210,3 +210,82 @@ func TestTinyUNetHasTheGoldenParameters(t *testing.T) {
 		}
 	}
 }
+
+// TestTenStepsMatchPyTorch follows a whole training step, optimiser included,
+// for ten steps: scripts/reference/steps.py.
+func TestTenStepsMatchPyTorch(t *testing.T) {
+	want, err := safetensors.Open("../../testdata/unet_tiny_steps.safetensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer want.Close()
+	b := cpu.New(2, gemm.Detect())
+	defer b.Close()
+	g := openGolden(t)
+	net := tinyLoss(t, graph.Float32)
+	plan, err := graph.Compile(net, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := b.NewState(net.Layout, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights := g.weights(net.Layout, "")
+	for _, a := range []graph.Arena{graph.Params, graph.EMA} {
+		if err := state.Write(a, weights); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program, err := b.Load(plan, state, graph.Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := golden{want, t}
+	losses, norms := trace.floats("loss"), trace.floats("grad_norm")
+	for k := range losses {
+		if err := program.Run(context.Background(), g.feeds()); err != nil {
+			t.Fatal(err)
+		}
+		var loss [1]float32
+		if err := program.Output("loss", loss[:]); err != nil {
+			t.Fatal(err)
+		}
+		norm, err := state.Update(graph.Update{
+			Step: k + 1, LR: 1e-3, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Clip: 1,
+			EMADecay: min(0.995, float64(1+k)/float64(10+k)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Adam divides by the size of the gradient, so where that is tiny its
+		// rounding noise moves a weight by as much as the learning rate; the
+		// loss hardly feels those weights.
+		if d := math.Abs(float64(loss[0]/losses[k]) - 1); d > 1e-5 {
+			t.Errorf("step %d: loss %v, want %v", k+1, loss[0], losses[k])
+		}
+		if d := math.Abs(norm/float64(norms[k]) - 1); d > 1e-4 {
+			t.Errorf("step %d: gradient norm %v, want %v", k+1, norm, norms[k])
+		}
+	}
+	for arena, prefix := range map[graph.Arena]string{graph.Params: "param.", graph.EMA: "ema."} {
+		got, want := make([]float32, net.Layout.Size), trace.weights(net.Layout, prefix)
+		if err := state.Read(arena, got); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range net.Layout.Params {
+			if strings.HasSuffix(p.Name, "to_k.bias") {
+				continue // its gradient is rounding noise alone
+			}
+			var sum float64
+			for i := p.Offset; i < p.Offset+p.Len; i++ {
+				d := float64(got[i] - want[i])
+				sum += d * d
+			}
+			// Ten steps move a weight by up to 10*lr = 1e-2.
+			if rms := math.Sqrt(sum / float64(p.Len)); rms > 1e-5 {
+				t.Errorf("%v %s: off by %.2g, want 1e-5", arena, p.Name, rms)
+			}
+		}
+	}
+}
