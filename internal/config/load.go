@@ -39,6 +39,7 @@ var otherVariables = []string{"DDPM_CPU", "DDPM_LIBCUDA"}
 // Options says where settings come from, besides the defaults.
 type Options struct {
 	Config  string   // path, or name of a file in configs/ or of a preset, with or without .yaml; "" is DefaultPreset
+	Text    []byte   // the YAML itself, where it is not in a file of its own: Config is then only its name
 	Set     []string // key=value, the later one wins
 	Environ []string // as os.Environ returns it; empty values do not count
 }
@@ -54,9 +55,12 @@ type Resolved struct {
 // Load resolves and validates the configuration of a run. Later sources win:
 // defaults, file, environment, --set.
 func Load(options Options) (*Resolved, error) {
-	file, err := find(options.Config)
-	if err != nil {
-		return nil, err
+	file := &file{baseName(options.Config), options.Config, options.Text}
+	if options.Text == nil {
+		var err error
+		if file, err = find(options.Config); err != nil {
+			return nil, err
+		}
 	}
 	stack := newLayers()
 	if err := stack.addFile(file.text, file.source); err != nil {

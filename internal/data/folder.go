@@ -73,8 +73,9 @@ func imageNames(files fs.FS) ([]string, error) {
 		mode := entry.Type()
 		if mode&fs.ModeSymlink != 0 {
 			stat, err := fs.Stat(files, name)
-			if err != nil {
-				return fmt.Errorf("broken link: %w", err)
+			if err != nil { // a broken link is an unreadable image
+				names = append(names, name)
+				return nil
 			}
 			mode = stat.Mode()
 		}

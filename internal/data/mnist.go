@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,7 +44,7 @@ func readIDXHeader(r io.Reader, dimensions int) (dims []int, size int64, err err
 			return nil, 0, err
 		}
 		n := int64(binary.BigEndian.Uint32(word[:]))
-		if n == 0 || size > maxIDXBytes/n {
+		if n == 0 || n > math.MaxInt32 || size > maxIDXBytes/n {
 			return nil, 0, fmt.Errorf("an IDX file whose dimension %d is %d: want sizes from 1 that make less than 1 TiB", i, n)
 		}
 		size *= n
