@@ -8,58 +8,18 @@ import (
 	"time"
 )
 
-// field is one piece of a line; rank orders what a narrow terminal keeps.
-type field struct {
-	text string
-	rank int
-}
-
 // line composes the latest report in at most limit characters, all of them
-// ASCII so that each takes one column. A log line has no limit, and no bar.
+// ASCII so that each takes one column.
 func (r *Reporter) line(limit int) string {
 	head := fmt.Sprintf("%s %d", r.opt.Unit, r.now.Step)
 	if r.opt.Total > 0 {
-		head = fmt.Sprintf("%s %d/%d", r.opt.Unit, r.now.Step, r.opt.Total)
-		if *r.opt.Terminal { // digits must not push the bar about
-			head = fmt.Sprintf("%s %*d/%d", r.opt.Unit, len(fmt.Sprint(r.opt.Total)), r.now.Step, r.opt.Total)
-		}
+		head += fmt.Sprintf("/%d", r.opt.Total)
 	}
-	fields := r.fields()
-	for width(head, fields) > limit && len(fields) > 0 {
-		least := slices.MaxFunc(fields, func(a, b field) int { return a.rank - b.rank })
-		fields = slices.DeleteFunc(fields, func(f field) bool { return f == least })
-	}
-	line := head[:min(len(head), limit)]
-	if room := min(maxBar, limit-width(head, fields)-len(gap)); *r.opt.Terminal && r.opt.Total > 0 && room >= minBar {
-		line += gap + bar(r.now.done()/float64(r.opt.Total), room)
-	}
-	for _, f := range fields {
-		line += gap + f.text
-	}
-	return line
-}
-
-// gap stands between the fields of a line.
-const gap = "  "
-
-func width(head string, fields []field) int {
-	n := len(head)
-	for _, f := range fields {
-		n += len(gap) + len(f.text)
-	}
-	return n
-}
-
-// fields returns what is known, in the order it is printed.
-func (r *Reporter) fields() []field {
-	var fields []field
-	total, done := float64(r.opt.Total), r.now.done()
-	if *r.opt.Terminal && r.opt.Total > 0 {
-		fields = append(fields, field{fmt.Sprintf("%3.0f%%", math.Floor(100*min(1, done/total))), 3})
-	}
+	fields := []string{head}
 	if !math.IsNaN(r.loss) {
-		fields = append(fields, field{"loss " + lossText(r.loss), 2})
+		fields = append(fields, "loss "+lossText(r.loss))
 	}
+	total, done := float64(r.opt.Total), r.now.done()
 	units := done - r.base.done()
 	seconds := r.now.at.Sub(r.base.at).Seconds()
 	measured := !r.base.at.IsZero() && units > 0 && seconds > 0
@@ -69,36 +29,31 @@ func (r *Reporter) fields() []field {
 			images = units
 		}
 		if images > 0 {
-			fields = append(fields, field{rateText(images/seconds) + " img/s", 4})
+			fields = append(fields, rateText(images/seconds)+" img/s")
 		}
 		if r.now.Waiting > 0 {
 			share := (r.now.Waiting - r.base.Waiting).Seconds() / seconds
-			fields = append(fields, field{fmt.Sprintf("data %.0f%%", 100*min(1, share)), 5})
+			fields = append(fields, fmt.Sprintf("data %.0f%%", 100*min(1, share)))
 		}
 	}
 	switch {
 	case r.finished:
-		fields = append(fields, field{"took " + durationText(r.opt.Now().Sub(r.began)), 1})
+		fields = append(fields, "took "+durationText(r.opt.Now().Sub(r.began)))
 	case measured && total > 0:
 		left := max(0, total-done) / units * seconds
-		fields = append(fields, field{"eta " + durationText(time.Duration(min(left, 1e9)*float64(time.Second))), 1})
+		fields = append(fields, "eta "+durationText(time.Duration(min(left, 1e9)*float64(time.Second))))
 	}
-	return fields
+	const gap = "  "
+	for len(fields) > 1 && len(strings.Join(fields, gap)) > limit {
+		least := max(1, len(fields)-2) // the time left, at the end, is worth more
+		fields = slices.Delete(fields, least, least+1)
+	}
+	line := strings.Join(fields, gap)
+	return line[:min(len(line), limit)]
 }
 
 // done is the number of units complete, those in the making in part.
 func (m moment) done() float64 { return float64(m.Step) + m.Part }
-
-// bar draws a share of 1 in n characters.
-func bar(share float64, n int) string {
-	inner := n - 2
-	full := int(max(0, min(1, share)) * float64(inner))
-	head := ""
-	if full < inner {
-		head = ">"
-	}
-	return "[" + strings.Repeat("=", full) + head + strings.Repeat(" ", inner-full-len(head)) + "]"
-}
 
 func lossText(loss float64) string {
 	if size := math.Abs(loss); size != 0 && size < 1e-3 || size >= 1e4 {

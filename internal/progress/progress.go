@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
 
@@ -43,6 +44,7 @@ type Status struct {
 type Reporter struct {
 	opt Options
 	w   io.Writer
+	bar *progressbar.ProgressBar // nil: plain lines
 
 	mu       sync.Mutex
 	began    time.Time // New
@@ -51,7 +53,6 @@ type Reporter struct {
 	loss     float64   // smoothed; NaN before the first
 	losses   int       // reports that had a loss
 	shown    time.Time // last line or redraw
-	width    int       // characters of the bar now on the terminal
 	finished bool
 }
 
@@ -63,9 +64,12 @@ type moment struct {
 
 const (
 	redrawEvery = 100 * time.Millisecond
-	minBar      = 10 // characters, brackets included; a narrower bar says nothing
-	maxBar      = 40
-	lossMemory  = 50 // reports the smoothed loss looks back, at most
+	lossMemory  = 50   // reports the smoothed loss looks back, at most
+	maxBar      = 40   // columns
+	fraction    = 1000 // the bar counts in thousandths of a unit, for those in the making
+
+	// frame is the columns the library takes beside the bar and our text.
+	frame = len(" 100% " + "  " + " ")
 )
 
 // New starts the clock of a run whose progress is written to w.
@@ -80,9 +84,9 @@ func New(w io.Writer, opt Options) *Reporter {
 		opt.Now = time.Now
 	}
 	file, _ := w.(*os.File)
-	if opt.Terminal == nil {
-		terminal := file != nil && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
-		opt.Terminal = &terminal
+	terminal := file != nil && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb"
+	if opt.Terminal != nil {
+		terminal = *opt.Terminal
 	}
 	if opt.Width == nil {
 		opt.Width = func() int {
@@ -94,7 +98,29 @@ func New(w io.Writer, opt Options) *Reporter {
 			return 80
 		}
 	}
-	return &Reporter{opt: opt, w: w, began: opt.Now(), loss: math.NaN()}
+	r := &Reporter{opt: opt, w: w, began: opt.Now(), loss: math.NaN()}
+	if terminal {
+		r.bar = newBar(w, opt.Total)
+	}
+	return r
+}
+
+// newBar sets up a bar, or a spinner if the total is unknown. It has no rate
+// and no time left of its own, and is drawn only when told to.
+func newBar(w io.Writer, total int) *progressbar.ProgressBar {
+	full := int64(fraction * total)
+	if total <= 0 {
+		full = -1
+	}
+	return progressbar.NewOptions64(full,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "=", SaucerHead: ">", SaucerPadding: "-"}),
+		progressbar.OptionShowDescriptionAtLineEnd(),
+		progressbar.OptionSetPredictTime(false),
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionSetSpinnerChangeInterval(0),
+	)
 }
 
 // Update takes a report and shows it if the last one shown is old enough.
@@ -116,7 +142,7 @@ func (r *Reporter) Update(s Status) {
 		r.losses++
 	}
 	every := r.opt.Every
-	if *r.opt.Terminal {
+	if r.bar != nil {
 		every = redrawEvery
 	}
 	if !r.finished && (first || at.Sub(r.shown) >= every) {
@@ -129,9 +155,12 @@ func (r *Reporter) Update(s Status) {
 func (r *Reporter) Note(line string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.clear()
+	drawn := r.bar != nil && !r.finished && !r.now.at.IsZero()
+	if drawn {
+		r.bar.Clear()
+	}
 	fmt.Fprintln(r.w, strings.TrimRight(line, "\n"))
-	if *r.opt.Terminal && !r.finished && !r.now.at.IsZero() {
+	if drawn {
 		r.show()
 	}
 }
@@ -149,29 +178,29 @@ func (r *Reporter) Finish() {
 		return
 	}
 	r.show()
-	if *r.opt.Terminal {
+	if r.bar != nil {
 		fmt.Fprintln(r.w)
-		r.width = 0
 	}
 }
 
-// show prints the latest report: over the bar, or as a line of a log.
+// show prints the latest report: as a line of a log, or over the bar.
 func (r *Reporter) show() {
-	if !*r.opt.Terminal {
+	if r.bar == nil {
 		fmt.Fprintln(r.w, r.line(math.MaxInt))
 		return
 	}
-	// A character in the last column makes some terminals wrap.
-	limit := max(0, r.opt.Width()-1)
-	line := r.line(limit)
-	fmt.Fprintf(r.w, "\r%s%s", line, strings.Repeat(" ", max(0, min(r.width, limit)-len(line))))
-	r.width = len(line)
-}
-
-// clear wipes the bar. Spaces do it on every terminal; escape sequences do not.
-func (r *Reporter) clear() {
-	if r.width > 0 {
-		fmt.Fprintf(r.w, "\r%s\r", strings.Repeat(" ", min(r.width, max(0, r.opt.Width()-1))))
-		r.width = 0
+	room := r.opt.Width() - frame
+	if room < 0 {
+		return
+	}
+	line := r.line(room)
+	progressbar.OptionSetWidth(min(maxBar, room-len(line)))(r.bar) // the text goes first
+	r.bar.Describe(line)
+	if r.opt.Total > 0 {
+		full := int64(fraction * r.opt.Total)
+		if !r.finished { // a bar once full takes no new text
+			full--
+		}
+		r.bar.Set64(min(full, int64(fraction*r.now.done())))
 	}
 }
