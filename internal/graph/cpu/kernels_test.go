@@ -57,7 +57,10 @@ func furthest(got []float32, want []float64) (worst float64, at int) {
 	scale := math.SmallestNonzeroFloat64
 	for i, w := range want {
 		scale = max(scale, math.Abs(w))
-		if d := math.Abs(float64(got[i]) - w); !(d <= worst) {
+		switch d := math.Abs(float64(got[i]) - w); {
+		case math.IsNaN(d):
+			return math.Inf(1), i
+		case d > worst:
 			worst, at = d, i
 		}
 	}

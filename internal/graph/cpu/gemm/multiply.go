@@ -16,7 +16,8 @@ const (
 	blockSteps = 512     // of K between two visits to C
 	chunkSteps = 512     // of K at least in a chunk
 	manyTasks  = 32      // enough to balance the pool
-	serialWork = 1 << 13 // elements moved faster by one worker than by waking all
+	serialWork = 1 << 15 // elements moved faster by one worker than by waking all
+	sumGrain   = 1 << 10 // elements of a result whose parts one task sums
 )
 
 // chunks is the number of parts of K that are summed separately, where C alone
@@ -136,7 +137,7 @@ func (e *Engine) Reducer(s Sums) func() {
 		return func() {}
 	}
 	n := len(s.Result)
-	tasks := ceil(n, serialWork/4)
+	tasks := ceil(n, sumGrain)
 	reduce := func(task, _ int) {
 		first, end := n*task/tasks, n*(task+1)/tasks
 		for i := 0; i < len(s.Others); i += n {
