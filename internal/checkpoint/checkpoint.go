@@ -114,29 +114,48 @@ func (f *File) Counters(v any) error {
 	return nil
 }
 
-// Arena reads one arena in the order of layout, the layout of the network the
-// checkpoint is meant for.
-func (f *File) Arena(a graph.Arena, layout *graph.Layout) ([]float32, error) {
+// Check reports an error if the checkpoint is of another network than layout. It
+// reads nothing but the header.
+func (f *File) Check(layout *graph.Layout) error {
+	for _, a := range arenas {
+		if err := f.check(a, layout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *File) check(a graph.Arena, layout *graph.Layout) error {
 	prefix := prefixes[a]
 	known := make(map[string]bool, len(layout.Params))
 	for _, p := range layout.Params {
-		known[prefix+p.Name] = true
+		name := prefix + p.Name
+		known[name] = true
+		info, ok := f.file.Tensor(name)
+		if !ok {
+			return f.another("it lacks %s", name)
+		}
+		if want := p.TorchShape(); !slices.Equal(info.Shape, want) {
+			return f.another("its %s is %v, this network's is %v", name, info.Shape, want)
+		}
 	}
 	for _, name := range f.file.Names() {
 		if belongs(name, prefix) && !known[name] {
-			return nil, f.another("it holds %s, which this network does not have", name)
+			return f.another("it holds %s, which this network does not have", name)
 		}
+	}
+	return nil
+}
+
+// Arena reads one arena in the order of layout, the layout of the network the
+// checkpoint is meant for.
+func (f *File) Arena(a graph.Arena, layout *graph.Layout) ([]float32, error) {
+	if err := f.check(a, layout); err != nil {
+		return nil, err
 	}
 	arena := make([]float32, layout.Size)
 	for _, p := range layout.Params {
-		info, ok := f.file.Tensor(prefix + p.Name)
-		if !ok {
-			return nil, f.another("it lacks %s%s", prefix, p.Name)
-		}
-		if want := p.TorchShape(); !slices.Equal(info.Shape, want) {
-			return nil, f.another("its %s%s is %v, this network's is %v", prefix, p.Name, info.Shape, want)
-		}
-		values, err := f.file.ReadFloat32(prefix + p.Name)
+		values, err := f.file.ReadFloat32(prefixes[a] + p.Name)
 		if err != nil {
 			return nil, err
 		}

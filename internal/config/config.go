@@ -149,6 +149,11 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+// Size is the size of the images.
+func (c *Config) Size() model.Size {
+	return model.Size{Height: c.Data.Height, Width: c.Data.Width, Channels: c.Data.Channels}
+}
+
 // Set gives one key a value written as in --set. Values are checked against
 // each other by Validate, once all are set. origin says in an error where the
 // value came from; "" says nothing.

@@ -32,15 +32,25 @@ func NewNetwork(b graph.Backend, state graph.State, weights graph.Arena, c model
 	if err != nil {
 		return nil, err
 	}
+	if err := graph.CheckMemory(b, 4*int64(plan.Arena)); err != nil {
+		return nil, fmt.Errorf("a batch of %d images: %w: use a smaller one", batch, err)
+	}
+	return Load(b, plan, state, weights)
+}
+
+// Load makes a plan of model.Inference ready to run.
+func Load(b graph.Backend, plan *graph.Plan, state graph.State, weights graph.Arena) (*Network, error) {
 	program, err := b.Load(plan, state, weights)
 	if err != nil {
 		return nil, err
 	}
+	out := plan.Outputs["out"].Shape // [N,H,W,C]
 	n := &Network{
-		size: size, batch: batch, program: program,
-		x:   make([]float32, batch*size.Values()),
-		t:   make([]float32, batch),
-		out: make([]float32, batch*size.Values()),
+		size:  model.Size{Height: out[1], Width: out[2], Channels: out[3]},
+		batch: out[0], program: program,
+		x:   make([]float32, out.TotalSize()),
+		t:   make([]float32, out[0]),
+		out: make([]float32, out.TotalSize()),
 	}
 	n.feeds = graph.Feeds{"x": n.x, "t": n.t}
 	return n, nil

@@ -12,7 +12,8 @@ type Backend interface {
 	// Name describes the device: "cpu: avx512, 2 threads".
 	Name() string
 	// NewState allocates the arenas of a network on the device, all zero.
-	// Without training only Params and EMA exist.
+	// Without training only Params and EMA exist, and what needs the others is
+	// an error.
 	NewState(l *Layout, training bool) (State, error)
 	// Workspace is the scratch memory, in float32 elements, that the kernel of
 	// op needs while it runs.
@@ -38,6 +39,7 @@ func (a Arena) String() string {
 }
 
 // State is a network's weights and optimiser state, resident on the device.
+// Accumulate and Update do not allocate after their first call.
 type State interface {
 	Layout() *Layout
 	// Read copies an arena to dst, of Layout().Size elements.

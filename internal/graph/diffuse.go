@@ -7,7 +7,7 @@ import (
 )
 
 // Normalize maps bytes [N,H,W,C] to byte/127.5 - 1 in [-1, 1], mirrored left to
-// right where flip [N] is 1.
+// right where flip [N], floats, is 1. Operands: the bytes, flip.
 type Normalize struct{}
 
 // Noise draws standard normal values [N,H,W,C] from keys [N,4]: the words of

@@ -38,10 +38,10 @@ func (r *Reporter) line(limit int) string {
 	}
 	switch {
 	case r.finished:
-		fields = append(fields, "took "+durationText(r.opt.Now().Sub(r.began)))
+		fields = append(fields, "took "+Duration(r.opt.Now().Sub(r.began)))
 	case measured && total > 0:
 		left := max(0, total-done) / units * seconds
-		fields = append(fields, "eta "+durationText(time.Duration(min(left, 1e9)*float64(time.Second))))
+		fields = append(fields, "eta "+Duration(time.Duration(min(left, 1e9)*float64(time.Second))))
 	}
 	const gap = "  "
 	for len(fields) > 1 && len(strings.Join(fields, gap)) > limit {
@@ -74,8 +74,8 @@ func rateText(rate float64) string {
 	return fmt.Sprintf("%.2g", rate)
 }
 
-// durationText prints the two largest units: 42s, 7m05s, 3h20m, 2d04h.
-func durationText(d time.Duration) string {
+// Duration writes the two largest units of a time: 42s, 7m05s, 3h20m, 2d04h.
+func Duration(d time.Duration) string {
 	s := int64(d.Round(time.Second) / time.Second)
 	switch {
 	case s < 60:

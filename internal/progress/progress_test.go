@@ -299,12 +299,12 @@ func TestSmoothedLoss(t *testing.T) {
 
 func TestTexts(t *testing.T) {
 	for _, test := range []struct{ got, want string }{
-		{durationText(0), "0s"},
-		{durationText(59400 * time.Millisecond), "59s"},
-		{durationText(59500 * time.Millisecond), "1m00s"},
-		{durationText(3599 * time.Second), "59m59s"},
-		{durationText(3600 * time.Second), "1h00m"},
-		{durationText(26*time.Hour + 59*time.Minute), "1d02h"},
+		{Duration(0), "0s"},
+		{Duration(59400 * time.Millisecond), "59s"},
+		{Duration(59500 * time.Millisecond), "1m00s"},
+		{Duration(3599 * time.Second), "59m59s"},
+		{Duration(3600 * time.Second), "1h00m"},
+		{Duration(26*time.Hour + 59*time.Minute), "1d02h"},
 		{lossText(0.03125), "0.0312"},
 		{lossText(0), "0.0000"},
 		{lossText(0.00012), "1.20e-04"},

@@ -41,30 +41,53 @@ func (d Dir) Checkpoint(step int) string {
 	return filepath.Join(d.checkpoints(), stepName(step, extension))
 }
 
-func (d Dir) checkpoints() string { return filepath.Join(string(d), "checkpoints") }
+func (d Dir) checkpoints() string { return filepath.Join(string(d), checkpointFolder) }
 
-const extension = ".safetensors"
+const (
+	checkpointFolder = "checkpoints"
+	extension        = ".safetensors"
+)
 
 func stepName(step int, ext string) string { return fmt.Sprintf("step_%07d%s", step, ext) }
 
-// Create makes the folder of a new run. It refuses one that has anything in it.
-func Create(path string) (Dir, error) {
-	d := Dir(path)
+// Vacant reports an error if path cannot become the folder of a new run: only
+// an empty folder can, or one that is not there yet.
+func Vacant(path string) error {
 	entries, err := os.ReadDir(path)
 	switch {
 	case err == nil && len(entries) > 0 && IsRun(path):
-		return "", fmt.Errorf("%s already holds a run: add --resume to continue it, or --out another folder", path)
+		if _, err := Dir(path).Latest(); err != nil {
+			return fmt.Errorf("%s holds a run without a checkpoint, which is being trained or was cut off: name another folder with --out, or remove it", path)
+		}
+		return fmt.Errorf("%s already holds a run: add --resume to continue it, or --out another folder", path)
 	case err == nil && len(entries) > 0:
-		return "", fmt.Errorf("%s is not empty: name another folder with --out", path)
+		return fmt.Errorf("%s is not empty: name another folder with --out", path)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("cannot use %s for a run: %w", path, err)
+		return fmt.Errorf("cannot use %s for a run: %w", path, err)
 	}
+	return nil
+}
+
+// Create makes the folder of a new run.
+func Create(path string) error {
+	if err := Vacant(path); err != nil {
+		return err
+	}
+	d := Dir(path)
 	for _, sub := range []string{d.checkpoints(), filepath.Join(path, "samples")} {
 		if err := os.MkdirAll(sub, 0o777); err != nil {
-			return "", fmt.Errorf("cannot make the folder of the run: %w", err)
+			return fmt.Errorf("cannot make the folder of the run: %w", err)
 		}
 	}
-	return d, nil
+	return nil
+}
+
+// WriteConfig replaces the resolved configuration.
+func (d Dir) WriteConfig(text []byte) error {
+	if err := os.WriteFile(d.Config(), text, 0o666); err != nil {
+		return fmt.Errorf("cannot write the configuration of the run: %w", err)
+	}
+	return nil
 }
 
 // IsRun reports whether a folder is one that Create made.
@@ -73,9 +96,22 @@ func IsRun(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// Of is the run that a checkpoint file belongs to, or "".
+func Of(checkpoint string) Dir {
+	folder := filepath.Dir(checkpoint)
+	d := Dir(filepath.Join(folder, ".."))
+	if abs, err := filepath.Abs(folder); err != nil || filepath.Base(abs) != checkpointFolder || !IsRun(string(d)) {
+		return ""
+	}
+	return d
+}
+
 // Checkpoints lists the steps that have one, rising.
 func (d Dir) Checkpoints() ([]int, error) {
 	entries, err := os.ReadDir(d.checkpoints())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a run: it has no folder %s", d, checkpointFolder)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a run: %w", d, err)
 	}
@@ -144,7 +180,7 @@ func Newest(root string) (Dir, error) {
 		}
 	}
 	if newest == "" {
-		return "", fmt.Errorf("no run with a checkpoint in %s: train one with ddpm train, or name one with --run", root)
+		return "", fmt.Errorf("there is no run with a checkpoint in %s: train one with ddpm train, or name one elsewhere", filepath.Join(root, ""))
 	}
 	return newest, nil
 }

@@ -10,16 +10,23 @@ import (
 
 const noiseName = "noise"
 
-// ReadNoise reads the starting points x_T of n samples from the tensor `noise`
-// [n,C,H,W] of a safetensors file, and returns them as [n,H,W,C].
+// ReadNoise reads the starting points x_T of n samples, or of as many as there
+// are if n is 0, from the tensor `noise` [n,C,H,W] of a safetensors file, and
+// returns them as [n,H,W,C].
 func ReadNoise(path string, n, h, w, c int) ([]float32, error) {
 	f, err := safetensors.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("samples: noise: %w", err)
 	}
 	defer f.Close()
-	want := []int{n, c, h, w}
 	info, ok := f.Tensor(noiseName)
+	if n == 0 {
+		n = 1
+		if len(info.Shape) > 0 {
+			n = max(1, info.Shape[0])
+		}
+	}
+	want := []int{n, c, h, w}
 	if !ok {
 		return nil, fmt.Errorf("samples: noise: %s has no tensor %q of shape %v (n, channels, height, width); it has %s",
 			path, noiseName, want, some(f.Names()))

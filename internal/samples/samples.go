@@ -149,11 +149,11 @@ func newFile(path, format string, s size) (Writer, error) {
 	if limit := math.MaxInt / 4 / s.n / s.h / s.w / s.c; limit == 0 {
 		return nil, fmt.Errorf("samples: [%d,%d,%d,%d] is more than a file can hold", s.n, s.c, s.h, s.w)
 	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.IsDir() {
-			return nil, fmt.Errorf("samples: %s is a folder: name a file for format %q", path, format)
-		}
-		return nil, fmt.Errorf("samples: %s exists: choose another name, or remove it first", path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("samples: %s is a folder: name a file for format %q", path, format)
+	}
+	if err := Vacant(path); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return nil, fmt.Errorf("samples: cannot make the folder %s: %w", filepath.Dir(path), cause(err))

@@ -2,10 +2,10 @@ package train
 
 import (
 	"bufio"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -26,14 +26,21 @@ type Metrics struct {
 	DataWait        float64 `json:"data_wait"` // share of the time spent waiting for images
 }
 
-var columns = []string{"step", "images", "loss", "grad_norm", "lr", "images_per_s", "data_wait"}
+// header names the columns of metrics.csv.
+const header = "step,images,loss,grad_norm,lr,images_per_s,data_wait\n"
 
-func (m Metrics) row() []string {
-	float := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
-	return []string{
-		strconv.Itoa(m.Step), strconv.Itoa(m.Images), float(m.Loss), float(m.GradNorm),
-		float(m.LR), float(m.ImagesPerSecond), float(m.DataWait),
+func (m Metrics) csv() []byte {
+	line := strconv.AppendInt(nil, int64(m.Step), 10)
+	line = strconv.AppendInt(append(line, ','), int64(m.Images), 10)
+	for _, x := range []float64{m.Loss, m.GradNorm, m.LR, m.ImagesPerSecond, m.DataWait} {
+		line = strconv.AppendFloat(append(line, ','), x, 'g', -1, 64)
 	}
+	return append(line, '\n')
+}
+
+func (m Metrics) json() []byte {
+	line, _ := json.Marshal(m) // fails only for a number that is not finite
+	return append(line, '\n')
 }
 
 // history is the metrics of the run so far, in memory and in its two files.
@@ -57,21 +64,34 @@ func openHistory(dir runs.Dir, step int) (*history, error) {
 			h.lines = append(h.lines, m)
 		}
 	}
-	if h.jsonl, err = os.Create(dir.MetricsJSONL()); err != nil {
-		return nil, fmt.Errorf("writing the metrics: %w", err)
+	if h.jsonl, err = h.rewrite(dir.MetricsJSONL(), nil, Metrics.json); err != nil {
+		return nil, err
 	}
-	if h.csv, err = os.Create(dir.MetricsCSV()); err != nil {
-		return nil, errors.Join(fmt.Errorf("writing the metrics: %w", err), h.close())
-	}
-	w := csv.NewWriter(h.csv)
-	w.Write(columns)
-	w.Flush()
-	for _, m := range h.lines {
-		if err := errors.Join(w.Error(), h.write(m)); err != nil {
-			return nil, errors.Join(err, h.close())
-		}
+	if h.csv, err = h.rewrite(dir.MetricsCSV(), []byte(header), Metrics.csv); err != nil {
+		return nil, errors.Join(err, h.jsonl.Close())
 	}
 	return h, nil
+}
+
+// rewrite replaces a file, as a whole, by the lines so far and opens its end.
+func (h *history) rewrite(path string, header []byte, line func(Metrics) []byte) (*os.File, error) {
+	err := picture.WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(header)
+		for _, m := range h.lines {
+			if err == nil {
+				_, err = w.Write(line(m))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot write %s: %w", path, err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the metrics: %w", err)
+	}
+	return f, nil
 }
 
 // ReadMetrics reads the metrics of a run; a run without any has none. A last
@@ -96,22 +116,15 @@ func ReadMetrics(dir runs.Dir) ([]Metrics, error) {
 	return lines, nil
 }
 
+// add writes a line to both files.
 func (h *history) add(m Metrics) error {
 	h.lines = append(h.lines, m)
-	return h.write(m)
-}
-
-func (h *history) write(m Metrics) error {
-	line, err := json.Marshal(m)
-	if err != nil {
-		return err
+	_, err := h.jsonl.Write(m.json())
+	if err == nil {
+		_, err = h.csv.Write(m.csv())
 	}
-	w := csv.NewWriter(h.csv)
-	w.Write(m.row())
-	w.Flush()
-	_, err = h.jsonl.Write(append(line, '\n'))
-	if err = errors.Join(err, w.Error()); err != nil {
-		return fmt.Errorf("writing the metrics: %w", err)
+	if err != nil {
+		return fmt.Errorf("cannot write the metrics: %w", err)
 	}
 	return nil
 }
@@ -130,13 +143,4 @@ func (h *history) plot(title string) error {
 	return picture.LossCurve(h.dir.LossPlot(), series)
 }
 
-func (h *history) close() error {
-	return errors.Join(h.jsonl.Close(), closeFile(h.csv))
-}
-
-func closeFile(f *os.File) error {
-	if f == nil {
-		return nil
-	}
-	return f.Close()
-}
+func (h *history) close() error { return errors.Join(h.jsonl.Close(), h.csv.Close()) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 
 	"ddpm/internal/data"
 	"ddpm/internal/graph"
@@ -60,21 +62,9 @@ func lossGraph(c model.Config, s model.Size, n int) (*graph.Graph, error) {
 	return b.Finish(loss, map[string]*graph.Node{"loss": loss})
 }
 
-// Plan compiles a training step of n images for a backend without running it.
-func Plan(b graph.Backend, c model.Config, s model.Size, n int) (*graph.Plan, error) {
-	g, err := lossGraph(c, s, n)
-	if err != nil {
-		return nil, err
-	}
-	return graph.Compile(g, b)
-}
-
-func newStepper(s Setup, schedule *sched.Schedule, prediction sched.Prediction, state graph.State) (*stepper, error) {
+// newStepper loads a step's plan on a state.
+func newStepper(s Setup, plan *graph.Plan, schedule *sched.Schedule, prediction sched.Prediction, state graph.State) (*stepper, error) {
 	part := s.Train.Batch / s.Train.Accumulate
-	plan, err := Plan(s.Backend, s.Model, s.Size, part)
-	if err != nil {
-		return nil, err
-	}
 	program, err := s.Backend.Load(plan, state, graph.Params)
 	if err != nil {
 		return nil, err
@@ -102,41 +92,68 @@ type result struct {
 // step makes optimiser step k, from 0, on a batch. If the loss or the gradient
 // is not finite it changes nothing and returns an error.
 func (s *stepper) step(ctx context.Context, k int, batch *data.Batch) (result, error) {
-	var r result
+	loss, err := s.gradient(ctx, k, batch)
+	if err != nil {
+		return result{}, err
+	}
+	u := s.cfg.update(k)
+	norm, err := s.state.Update(u)
+	if err != nil {
+		return result{}, err
+	}
+	if math.IsNaN(norm) || math.IsInf(norm, 0) {
+		return result{}, fmt.Errorf("the gradient norm is %v at step %d, with t = %s", norm, k+1, s.timesteps())
+	}
+	return result{loss, norm, u.LR}, nil
+}
+
+// gradient leaves the gradient of a batch in the state and returns its loss.
+func (s *stepper) gradient(ctx context.Context, k int, batch *data.Batch) (loss float64, err error) {
 	parts := s.cfg.Accumulate
 	for i := range parts {
 		first := i * s.part
 		s.draw(k, first)
 		s.feeds["images"] = batch.Images[first*s.values : (first+s.part)*s.values]
 		if err := s.program.Run(ctx, s.feeds); err != nil {
-			return r, err
+			return 0, err
 		}
 		if err := s.program.Output("loss", s.loss[:]); err != nil {
-			return r, err
+			return 0, err
 		}
-		loss := float64(s.loss[0])
-		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return r, fmt.Errorf("the loss is %v at step %d, with t = %v", loss, k+1, s.in.t)
+		part := float64(s.loss[0])
+		if math.IsNaN(part) || math.IsInf(part, 0) {
+			return 0, fmt.Errorf("the loss is %v at step %d, with t = %s", part, k+1, s.timesteps())
 		}
-		r.loss += loss / float64(parts)
+		loss += part / float64(parts)
 		if parts > 1 {
 			if err := s.state.Accumulate(i == 0, 1/float64(parts)); err != nil {
-				return r, err
+				return 0, err
 			}
 		}
 	}
-	r.lr = s.cfg.learningRate(k)
-	norm, err := s.state.Update(graph.Update{
-		Step: k + 1, LR: r.lr, Beta1: s.cfg.Beta1, Beta2: s.cfg.Beta2, Eps: s.cfg.AdamEps,
-		Clip: s.cfg.Clip, EMADecay: s.cfg.emaDecay(k),
-	})
-	if err != nil {
-		return r, err
+	return loss, nil
+}
+
+// timesteps lists the t of the part run last.
+func (s *stepper) timesteps() string {
+	const most = 16
+	words := make([]string, 0, most+1)
+	for i, t := range s.in.t {
+		if i == most {
+			words = append(words, "...")
+			break
+		}
+		words = append(words, strconv.Itoa(int(t)))
 	}
-	if r.gradNorm = norm; math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return r, fmt.Errorf("the gradient norm is %v at step %d, with t = %v", norm, k+1, s.in.t)
+	return strings.Join(words, " ")
+}
+
+// update is the optimiser's part of step k, from 0.
+func (c Config) update(k int) graph.Update {
+	return graph.Update{
+		Step: k + 1, LR: c.learningRate(k), Beta1: c.Beta1, Beta2: c.Beta2, Eps: c.AdamEps,
+		Clip: c.Clip, EMADecay: c.emaDecay(k),
 	}
-	return r, nil
 }
 
 // draw fills the inputs for images first, first+1, ... of step k.

@@ -64,19 +64,88 @@ type Stopped struct {
 
 func (s *Stopped) Error() string { return fmt.Sprintf("stopped after step %d of %d", s.Step, s.Steps) }
 
-// Run trains until Train.Steps, or until ctx ends: then it finishes the step,
-// writes a checkpoint and returns a *Stopped.
-func Run(ctx context.Context, s Setup) (err error) {
-	t, err := open(s)
+// Job is a run that is ready to start: its data set is open and its networks are
+// planned, but the memory is not allocated and nothing is written.
+type Job struct {
+	*Plan
+	// At is where the run is: at its beginning, or at the checkpoint it resumes.
+	At Counters
+
+	dataset data.Dataset
+	resumed *checkpoint.File // nil for a new run
+}
+
+// Prepare checks everything about a run that can be checked beforehand.
+func Prepare(s Setup) (j *Job, err error) {
+	j = new(Job)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, j.Close())
+		}
+	}()
+	if j.dataset, err = data.Open(s.Data, data.Train, s.Seed); err != nil {
+		return j, err
+	}
+	if j.Plan, err = NewPlan(s); err != nil {
+		return j, err
+	}
+	if err := j.CheckMemory(); err != nil {
+		return j, err
+	}
+	if !s.Resume {
+		return j, nil
+	}
+	path, err := s.Dir.Latest()
+	if err != nil {
+		return j, err
+	}
+	if j.resumed, err = checkpoint.Open(path); err != nil {
+		return j, err
+	}
+	if err := j.resumed.Counters(&j.At); err != nil {
+		return j, err
+	}
+	return j, j.resumed.Check(j.Layout)
+}
+
+// Info describes the training images.
+func (j *Job) Info() data.Info { return j.dataset.Info() }
+
+// Close closes the data set and the checkpoint.
+func (j *Job) Close() error {
+	var errs []error
+	if j.dataset != nil {
+		errs = append(errs, j.dataset.Close())
+	}
+	if j.resumed != nil {
+		errs = append(errs, j.resumed.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run prepares a run and runs it in the folder Dir, which must exist.
+func Run(ctx context.Context, s Setup) error {
+	j, err := Prepare(s)
+	if err != nil {
+		return err
+	}
+	return errors.Join(j.Run(ctx), j.Close())
+}
+
+// Run trains in the folder Dir, which must exist, until Train.Steps, or until
+// ctx ends: then it finishes the step, writes a checkpoint and returns a
+// *Stopped.
+func (j *Job) Run(ctx context.Context) (err error) {
+	t, err := j.start()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 
-	for t.at.Step < s.Train.Steps {
+	for t.at.Step < j.Train.Steps {
 		batch, err := t.loader.Next(ctx)
 		if ctx.Err() != nil {
-			return errors.Join(&Stopped{t.at.Step, s.Train.Steps}, t.save())
+			return errors.Join(&Stopped{t.at.Step, j.Train.Steps}, t.save())
 		}
 		if err != nil {
 			return errors.Join(err, t.save())
@@ -89,15 +158,15 @@ func Run(ctx context.Context, s Setup) (err error) {
 		if err := t.record(r); err != nil {
 			return err
 		}
-		if due(t.at.Step, s.Train.CheckpointEvery, s.Train.Steps) {
+		if due(t.at.Step, j.Train.CheckpointEvery, j.Train.Steps) {
 			if err := t.save(); err != nil {
 				return err
 			}
 		}
-		if due(t.at.Step, s.Train.PlotEvery, s.Train.Steps) {
+		if due(t.at.Step, j.Train.PlotEvery, j.Train.Steps) {
 			// A picture that fails is no reason to end a run.
 			if err := t.draw(ctx); err != nil && ctx.Err() == nil {
-				s.Progress.Note("no pictures of step " + strconv.Itoa(t.at.Step) + ": " + err.Error())
+				j.Progress.Note("no pictures of step " + strconv.Itoa(t.at.Step) + ": " + err.Error())
 			}
 		}
 	}
@@ -112,98 +181,67 @@ func due(step, every, steps int) bool {
 
 // trainer is a run in progress.
 type trainer struct {
-	Setup
+	*Job
 	at       Counters
 	saved    int // step of the newest checkpoint; -1 is none
 	state    graph.State
 	stepper  *stepper
 	preview  generate.Generator
-	dataset  data.Dataset
 	loader   *data.Loader
 	history  *history
-	started  int // step this process began at
 	lineTime time.Time
 	lineWait time.Duration
 	lineStep int
 }
 
-// open prepares a run, from its beginning or its newest checkpoint.
-func open(s Setup) (t *trainer, err error) {
-	t = &trainer{Setup: s, saved: -1}
+// start allocates what the plan says and fills it.
+func (j *Job) start() (t *trainer, err error) {
+	t = &trainer{Job: j, at: j.At, saved: -1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.close())
 		}
 	}()
-	schedule, err := sched.New(s.Diffusion)
+	if t.state, err = j.Backend.NewState(j.Layout, true); err != nil {
+		return t, err
+	}
+	if err := t.fill(); err != nil {
+		return t, err
+	}
+	if t.stepper, err = newStepper(j.Setup, j.Step, j.schedule, j.prediction, t.state); err != nil {
+		return t, err
+	}
+	net, err := generate.Load(j.Backend, j.Preview, t.state, graph.EMA)
 	if err != nil {
 		return t, err
 	}
-	prediction, err := sched.ParsePrediction(s.Diffusion.Prediction)
-	if err != nil {
-		return t, err
+	t.preview = generate.Generator{
+		Network: net, Schedule: j.schedule, Prediction: j.prediction, Config: j.Sample, Seed: j.Seed,
 	}
-	if t.dataset, err = data.Open(s.Data, data.Train, s.Seed); err != nil {
-		return t, err
-	}
-	layout, err := model.Layout(s.Model, s.Size)
-	if err != nil {
-		return t, err
-	}
-	if t.state, err = s.Backend.NewState(layout, true); err != nil {
-		return t, err
-	}
-	if err := t.begin(layout); err != nil {
-		return t, err
-	}
-	if t.stepper, err = newStepper(s, schedule, prediction, t.state); err != nil {
-		return t, err
-	}
-	if t.loader, err = data.NewLoader(t.dataset, data.LoaderConfig{
-		Batch: s.Train.Batch, Seed: s.Seed, Shuffle: true,
-		Workers: s.Data.Workers, Prefetch: s.Data.Prefetch,
-		MaxSkipped: s.Data.MaxSkipped, Strict: s.Data.Strict,
+	if t.loader, err = data.NewLoader(j.dataset, data.LoaderConfig{
+		Batch: j.Train.Batch, Seed: j.Seed, Shuffle: true,
+		Workers: j.Data.Workers, Prefetch: j.Data.Prefetch,
+		MaxSkipped: j.Data.MaxSkipped, Strict: j.Data.Strict,
 		Start:  t.at.Cursor,
-		OnSkip: func(err error) { s.Progress.Note("skipped: " + err.Error()) },
+		OnSkip: func(err error) { j.Progress.Note("skipped: " + err.Error()) },
 	}); err != nil {
 		return t, err
 	}
-	if s.Train.Samples > 0 {
-		net, err := generate.NewNetwork(s.Backend, t.state, graph.EMA, s.Model, s.Size, min(s.Batch, s.Train.Samples))
-		if err != nil {
-			return t, err
-		}
-		t.preview = generate.Generator{
-			Network: net, Schedule: schedule, Prediction: prediction, Config: s.Sample, Seed: s.Seed,
-		}
-	}
-	if t.history, err = openHistory(s.Dir, t.at.Step); err != nil {
+	if t.history, err = openHistory(j.Dir, t.at.Step); err != nil {
 		return t, err
 	}
-	t.started, t.lineStep, t.lineTime = t.at.Step, t.at.Step, time.Now()
+	t.lineStep, t.lineTime = t.at.Step, time.Now()
 	return t, nil
 }
 
-// begin fills the state with fresh weights or with the newest checkpoint.
-func (t *trainer) begin(layout *graph.Layout) error {
-	if !t.Resume {
-		weights := layout.InitialWeights(t.Seed)
+// fill writes fresh weights, or those of the checkpoint, to the state.
+func (t *trainer) fill() error {
+	if t.resumed == nil {
+		weights := t.Layout.InitialWeights(t.Seed)
 		return errors.Join(t.state.Write(graph.Params, weights), t.state.Write(graph.EMA, weights))
 	}
-	path, err := t.Dir.Latest()
-	if err != nil {
-		return err
-	}
-	f, err := checkpoint.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Counters(&t.at); err != nil {
-		return err
-	}
 	t.saved = t.at.Step
-	return f.Restore(t.state)
+	return t.resumed.Restore(t.state)
 }
 
 // record counts a step and reports it.
@@ -214,13 +252,13 @@ func (t *trainer) record(r result) error {
 	t.at.Losses++
 	t.Progress.Update(progress.Status{
 		Step: t.at.Step, Loss: r.loss,
-		Images: (t.at.Step - t.started) * t.Train.Batch, Waiting: t.loader.Waited(),
+		Images: (t.at.Step - t.At.Step) * t.Train.Batch, Waiting: t.loader.Waited(),
 	})
 	if !due(t.at.Step, t.Train.LogEvery, t.Train.Steps) {
 		return nil
 	}
 	now, waited := time.Now(), t.loader.Waited()
-	elapsed := now.Sub(t.lineTime).Seconds()
+	elapsed := max(now.Sub(t.lineTime), time.Microsecond).Seconds() // a coarse clock may not have moved
 	m := Metrics{
 		Step: t.at.Step, Images: t.at.Step * t.Train.Batch,
 		Loss: t.at.Loss / float64(t.at.Losses), GradNorm: r.gradNorm, LR: r.lr,
@@ -260,17 +298,13 @@ func (t *trainer) draw(ctx context.Context) error {
 		return err
 	}
 	n := t.Train.Samples
-	if n == 0 {
+	images := make([]float32, 0, n*t.Size.Values())
+	err := t.preview.Draw(ctx, n, nil, func(_ int, batch []float32) error {
+		images = append(images, batch...)
 		return nil
-	}
-	values := t.Size.Values()
-	images := make([]float32, n*values)
-	t.preview.Prior(images, 0)
-	for first := 0; first < n; first += t.preview.Network.Batch() {
-		end := min(first+t.preview.Network.Batch(), n)
-		if err := t.preview.Sample(ctx, images[first*values:end*values], first); err != nil {
-			return err
-		}
+	})
+	if err != nil {
+		return err
 	}
 	grid := picture.Grid(picture.ToBytes(images), n, t.Size.Width, t.Size.Height, t.Size.Channels, picture.GridOptions{})
 	// Drawing is not training: it does not count in the speed of the next line.
@@ -282,9 +316,6 @@ func (t *trainer) close() error {
 	var errs []error
 	if t.loader != nil {
 		t.loader.Close()
-	}
-	if t.dataset != nil {
-		errs = append(errs, t.dataset.Close())
 	}
 	if t.preview.Network != nil {
 		errs = append(errs, t.preview.Network.Close())

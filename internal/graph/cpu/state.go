@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -15,9 +16,12 @@ type state struct {
 	arenas [5][]float32 // by graph.Arena; nil where there is none
 	sum    []float32    // of gradients; made when first needed
 	summed bool         // since the last update
+	add    func(first bool, scale float32)
 
 	update [2]update // from the gradients, and from their sum
 }
+
+var errNotTraining = errors.New("cpu: the state was made without training")
 
 // update is an optimiser bound to one arena of gradients.
 type update struct {
@@ -69,23 +73,37 @@ func (s *state) transfer(a graph.Arena, host []float32, read bool) error {
 }
 
 func (s *state) Accumulate(first bool, scale float64) error {
+	grads := s.arenas[graph.Grads]
+	if grads == nil {
+		return errNotTraining
+	}
 	if s.sum == nil {
 		s.sum = allocate(s.layout.Size)
 		s.update[1] = s.bind(s.sum)
+		s.add = addScaled(s.pool, s.sum, grads)
 	}
 	s.summed = true
-	k := float32(scale)
-	forRange(s.pool, len(s.sum), grain, func(from, to int) {
-		sum := s.sum[from:to]
-		for i, g := range s.arenas[graph.Grads][from:to] {
-			if first {
-				sum[i] = k * g
-			} else {
-				sum[i] += k * g
-			}
-		}
-	})()
+	s.add(first, float32(scale))
 	return nil
+}
+
+// addScaled returns a function that computes sum += scale*x, or sum = scale*x
+// where it is the first.
+func addScaled(p *worker.Pool, sum, x []float32) func(first bool, scale float32) {
+	var factor float32
+	run := forRange(p, len(sum), grain, func(from, to int) {
+		sum := sum[from:to]
+		for i, v := range x[from:to] {
+			sum[i] += factor * v
+		}
+	})
+	return func(first bool, scale float32) {
+		if first {
+			clear(sum)
+		}
+		factor = scale
+		run()
+	}
 }
 
 func (s *state) Update(u graph.Update) (float64, error) {
@@ -94,7 +112,7 @@ func (s *state) Update(u graph.Update) (float64, error) {
 		optimiser, s.summed = s.update[1], false
 	}
 	if optimiser.norm == nil {
-		return 0, fmt.Errorf("cpu: the state was made without training")
+		return 0, errNotTraining
 	}
 	norm := optimiser.norm()
 	if math.IsNaN(norm) || math.IsInf(norm, 0) {

@@ -161,8 +161,8 @@ func (p *pair) compareArena(a graph.Arena, tolerance, floor float64) error {
 	if err != nil {
 		return err
 	}
-	var wrong []error
 	least := floor * largest(want)
+	var wrong []error
 	end := 0
 	gap := func(to int) {
 		if i := slices.IndexFunc(got[end:to], func(v float32) bool { return v != 0 }); i >= 0 {
@@ -176,7 +176,18 @@ func (p *pair) compareArena(a graph.Arena, tolerance, floor float64) error {
 		wrong = append(wrong, compare(name, spec.Shape, got[spec.Offset:end], want[spec.Offset:end], tolerance, least))
 	}
 	gap(len(got))
-	return errors.Join(wrong...)
+	return summary(wrong)
+}
+
+// summary joins the first errors and counts the others: a mistake near the loss
+// shows in every gradient.
+func summary(errs []error) error {
+	const shown = 5
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if more := len(errs) - shown; more > 0 {
+		errs = append(errs[:shown:shown], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(errs...)
 }
 
 func largest(values []float32) float64 {

@@ -65,10 +65,10 @@ func bytes(shape ...int) operand {
 
 // flips are 0 and 1 in turn, 1 first.
 func flips(n int) operand {
-	return operand{graph.Uint8, []int{n}, func(_ rng.Key, n int) any {
-		v := make([]uint8, n)
+	return operand{graph.Float32, []int{n}, func(_ rng.Key, n int) any {
+		v := make([]float32, n)
 		for i := range v {
-			v[i] = uint8(1 - i%2)
+			v[i] = float32(1 - i%2)
 		}
 		return v
 	}}

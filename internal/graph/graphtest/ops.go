@@ -175,17 +175,20 @@ func opTable() []opCase {
 		add(exact, graph.Upsample{}, normal(n, h, w, c))
 		add(rounding, graph.UpsampleGrad{}, normal(n, 2*h, 2*w, c))
 	}
-	for _, s := range [][4]int{{1, 1, 1, 1}, {2, 3, 5, 8}, {3, 4, 4, 29}, {2, 4, 4, 72}} {
-		n, h, w, c := s[0], s[1], s[2], s[3]
-		a := (c + 2) / 3
-		add(exact, graph.Concat{}, normal(n, h, w, a), normal(n, h, w, c))
-		add(exact, graph.Concat{}, normal(n, h, w, c), normal(n, h, w, a))
-		add(exact, graph.SliceChannels{From: 0, Width: a}, normal(n, h, w, c))
-		add(exact, graph.SliceChannels{From: c - a, Width: a}, normal(n, h, w, c))
-		add(exact, graph.SliceChannels{From: 0, Width: c}, normal(n, h, w, c))
-		add(exact, graph.SliceChannels{From: a / 2, Width: 1}, normal(n, h, w, c))
+	for _, s := range [][5]int{{1, 1, 1, 1, 1}, {2, 3, 5, 3, 8}, {2, 3, 5, 8, 3}, {3, 4, 4, 10, 29}, {2, 4, 4, 24, 48}, {2, 4, 4, 48, 24}} {
+		n, h, w := s[0], s[1], s[2]
+		add(exact, graph.Concat{}, normal(n, h, w, s[3]), normal(n, h, w, s[4]))
 	}
 	add(exact, graph.Concat{}, normal(3, 5), normal(3, 7))
+	add(exact, graph.SliceChannels{From: 0, Width: 1}, normal(1, 1, 1, 1))
+	add(exact, graph.SliceChannels{From: 0, Width: 5}, normal(3, 2, 1, 5))
+	for _, o := range []graph.SliceChannels{{From: 0, Width: 3}, {From: 3, Width: 5}, {From: 2, Width: 1}} {
+		add(exact, o, normal(2, 3, 5, 8))
+		add(exact, o, normal(3, 8))
+	}
+	for _, o := range []graph.SliceChannels{{From: 0, Width: 24}, {From: 24, Width: 48}, {From: 7, Width: 29}} {
+		add(exact, o, normal(2, 4, 4, 72))
+	}
 
 	for _, s := range [][]int{{1, 1, 1}, {2, 24, 96}, {3, 5, 7}, {1, 33, 65}, {17, 48, 3}, {1, 3, 5, 24, 24}, {2, 4, 4, 48, 48}, {3, 8, 8, 24, 48}} {
 		rows, in, out := s[:len(s)-2], s[len(s)-2], s[len(s)-1]

@@ -258,13 +258,14 @@ func accumulateParts(s states) error {
 		sum[i] = 0.25*first[i] + 0.75*second[i]
 	}
 	if err := errors.Join(s.reset(), s.write(graph.Grads, sum), s.update(smoothAdam), s.compare()); err != nil {
-		return fmt.Errorf("after the sum was used: %w", err)
+		return fmt.Errorf("their sum: %w", err)
 	}
 	whole, err := s.got.read(graph.Params)
 	if err != nil {
 		return err
 	}
-	return compare("weights after the parts and after their sum", graph.Shape{len(whole)}, parts, whole, updated, 0)
+	alike := compare("weights after the parts and after their sum", graph.Shape{len(whole)}, parts, whole, updated, 0)
+	return errors.Join(alike, s.write(graph.Grads, arena(s.layout, 7, 1)), s.update(smoothAdam), s.compare())
 }
 
 // withoutTraining checks a state that only samples: the arenas of training are

@@ -187,10 +187,16 @@ func (p *program) at(r graph.Ref) []float64 {
 
 func (p *program) Output(name string, dst []float32) error {
 	data, err := p.Output64(name)
+	if err != nil {
+		return err
+	}
+	if len(dst) != len(data) {
+		return fmt.Errorf("reference: output %q has %d values, not %d", name, len(data), len(dst))
+	}
 	for i, v := range data {
 		dst[i] = float32(v)
 	}
-	return err
+	return nil
 }
 
 // Output64 returns a named output of the last run unrounded.

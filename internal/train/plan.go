@@ -1,0 +1,262 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"ddpm/internal/data"
+	"ddpm/internal/graph"
+	"ddpm/internal/model"
+	"ddpm/internal/sched"
+)
+
+// Plan is a run worked out on paper: both of its networks are compiled, so that
+// every byte and every operation is known, and nothing is allocated.
+type Plan struct {
+	Setup
+	Layout *graph.Layout
+	// Step is the forward and backward pass of a part of a batch; Preview is the
+	// forward pass that draws sample grids.
+	Step, Preview *graph.Plan
+
+	schedule   *sched.Schedule
+	prediction sched.Prediction
+}
+
+// NewPlan compiles the networks of a run for its backend.
+func NewPlan(s Setup) (*Plan, error) {
+	p := &Plan{Setup: s}
+	var err error
+	if p.schedule, err = sched.New(s.Diffusion); err != nil {
+		return nil, err
+	}
+	if p.prediction, err = sched.ParsePrediction(s.Diffusion.Prediction); err != nil {
+		return nil, err
+	}
+	if p.Step, err = compileStep(s.Backend, s.Model, s.Size, s.Train.Batch/s.Train.Accumulate); err != nil {
+		return nil, err
+	}
+	p.Layout = p.Step.Graph.Layout
+	g, err := model.Inference(s.Model, s.Size, p.previewBatch())
+	if err != nil {
+		return nil, err
+	}
+	if p.Preview, err = graph.Compile(g, s.Backend); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func compileStep(b graph.Backend, c model.Config, s model.Size, n int) (*graph.Plan, error) {
+	g, err := lossGraph(c, s, n)
+	if err != nil {
+		return nil, err
+	}
+	return graph.Compile(g, b)
+}
+
+// previewBatch is the number of images drawn at a time for sample grids.
+func (s *Setup) previewBatch() int { return min(s.Batch, s.Train.Samples) }
+
+// Flops is the number of floating-point operations of an optimiser step, forward
+// and backward, without the optimiser's own.
+func (p *Plan) Flops() int64 { return p.Step.Flops() * int64(p.Train.Accumulate) }
+
+// ForwardFlops is the number of floating-point operations of the network on one
+// image.
+func (p *Plan) ForwardFlops() int64 { return p.Preview.Flops() / int64(p.previewBatch()) }
+
+// CheckpointBytes is the size of a checkpoint, but for its header.
+func (p *Plan) CheckpointBytes() int64 { return 4 * 4 * int64(p.Layout.Count) }
+
+// Memory is an amount of one kind of memory.
+type Memory struct {
+	Kind  string
+	Bytes int64
+}
+
+// Memory lists all large memory of the run, by kind.
+func (p *Plan) Memory() []Memory {
+	arena := 4 * int64(p.Layout.Size)
+	image := int64(p.Size.Values())
+	batch := int64(p.Train.Batch)
+	kinds := []Memory{
+		{"weights", arena},
+		{"averaged weights", arena},
+		{"gradients", arena},
+		{"gradient sum", arena},
+		{"Adam moments", 2 * arena},
+		{"activations and scratch", 4 * int64(p.Step.Arena)},
+		{"sample grids", 4*int64(p.Preview.Arena) + 4*image*int64(p.Train.Samples)},
+		{"images read ahead", image * batch * int64(p.Data.Prefetch+1)},
+		{"inputs", p.inputBytes()},
+	}
+	if p.Train.Accumulate == 1 {
+		kinds = slices.DeleteFunc(kinds, func(m Memory) bool { return m.Kind == "gradient sum" })
+	}
+	return kinds
+}
+
+func (p *Plan) inputBytes() int64 {
+	var total int64
+	for _, g := range []*graph.Plan{p.Step, p.Preview} {
+		for _, in := range g.Graph.Inputs {
+			size := int64(4)
+			if in.DType == graph.Uint8 {
+				size = 1
+			}
+			total += size * int64(in.Shape.TotalSize())
+		}
+	}
+	return total
+}
+
+// TotalMemory is the sum of Memory, in bytes.
+func (p *Plan) TotalMemory() int64 {
+	var total int64
+	for _, m := range p.Memory() {
+		total += m.Bytes
+	}
+	return total
+}
+
+// CheckMemory says what to change if the device has less memory than the run
+// needs.
+func (p *Plan) CheckMemory() error {
+	err := graph.CheckMemory(p.Backend, p.TotalMemory())
+	switch {
+	case err == nil:
+		return nil
+	case p.Train.Batch > p.Train.Accumulate:
+		return fmt.Errorf("train.batch %d, train.accumulate %d: %w: raise train.accumulate, which splits the batch, or lower train.batch or model.channels",
+			p.Train.Batch, p.Train.Accumulate, err)
+	}
+	return fmt.Errorf("model.channels %d: %w: lower it", p.Model.Channels, err)
+}
+
+// Timing is how long parts of a run take.
+type Timing struct {
+	Step  time.Duration // an optimiser step
+	Grid  time.Duration // a sample grid
+	Flops float64       // a second, forward and backward
+}
+
+// Total is the time of the steps and sample grids of a run.
+func (p *Plan) Total(t Timing) time.Duration {
+	grids := 1
+	if every := p.Train.PlotEvery; every > 0 {
+		grids = (p.Train.Steps + every - 1) / every
+	}
+	return time.Duration(p.Train.Steps)*t.Step + time.Duration(grids)*t.Grid
+}
+
+// Probe measures how fast the device makes steps like those of the run, for
+// about the time given. It starts with a network that sees small images and
+// goes on to the run's own, as far as the time allows; the speed of the largest
+// stands for the run.
+func (p *Plan) Probe(ctx context.Context, limit time.Duration) (Timing, error) {
+	var t Timing
+	start := time.Now()
+	for _, s := range p.trials() {
+		plan, err := compileStep(s.Backend, s.Model, s.Size, s.Train.Batch)
+		if err != nil {
+			return t, err
+		}
+		// Once to warm up, once to measure.
+		if t.Flops > 0 && 2*float64(plan.Flops())/t.Flops > (limit-time.Since(start)).Seconds() {
+			break
+		}
+		elapsed, err := p.try(ctx, s, plan)
+		if err != nil {
+			return t, err
+		}
+		t.Flops = float64(plan.Flops()) / elapsed.Seconds()
+	}
+	update, err := p.timeUpdate()
+	if err != nil {
+		return t, err
+	}
+	seconds := func(flops int64) time.Duration {
+		return time.Duration(float64(flops) / t.Flops * float64(time.Second))
+	}
+	t.Step = seconds(p.Flops()) + update
+	t.Grid = seconds(p.ForwardFlops() * int64(p.Train.Samples) * int64(p.Sample.Steps))
+	return t, nil
+}
+
+// trials are runs of rising cost: first of a single, smaller image, then of
+// more and more images of the run's size.
+func (p *Plan) trials() []Setup {
+	s := p.Setup
+	s.Train.Batch, s.Train.Accumulate = 1, 1
+	trials := []Setup{s}
+	for small := s; ; {
+		small.Size.Height /= 2
+		small.Size.Width /= 2
+		small.Model.Attention = slices.Clone(small.Model.Attention)
+		for i := range small.Model.Attention {
+			small.Model.Attention[i] /= 2
+		}
+		if small.Model.Validate(small.Size.Width, small.Size.Height, small.Size.Channels) != nil {
+			break
+		}
+		trials = append(trials, small)
+	}
+	slices.Reverse(trials)
+	part := p.Train.Batch / p.Train.Accumulate
+	for n := 4; n < part; n *= 4 {
+		s.Train.Batch = n
+		trials = append(trials, s)
+	}
+	if part > 1 {
+		s.Train.Batch = part
+		trials = append(trials, s)
+	}
+	return trials
+}
+
+// try times the second of two passes over a batch of black images.
+func (p *Plan) try(ctx context.Context, s Setup, plan *graph.Plan) (elapsed time.Duration, err error) {
+	layout := plan.Graph.Layout
+	state, err := s.Backend.NewState(layout, true)
+	if err != nil {
+		return 0, err
+	}
+	defer state.Close()
+	if err := state.Write(graph.Params, layout.InitialWeights(s.Seed)); err != nil {
+		return 0, err
+	}
+	stepper, err := newStepper(s, plan, p.schedule, p.prediction, state)
+	if err != nil {
+		return 0, err
+	}
+	defer stepper.program.Close()
+	batch := &data.Batch{Images: make([]byte, s.Train.Batch*s.Size.Values())}
+	for range 2 {
+		start := time.Now()
+		if _, err := stepper.gradient(ctx, 0, batch); err != nil {
+			return 0, err
+		}
+		elapsed = time.Since(start)
+	}
+	return elapsed, nil
+}
+
+// timeUpdate times the second of two updates of the optimiser.
+func (p *Plan) timeUpdate() (elapsed time.Duration, err error) {
+	state, err := p.Backend.NewState(p.Layout, true)
+	if err != nil {
+		return 0, err
+	}
+	defer state.Close()
+	for k := range 2 {
+		start := time.Now()
+		if _, err := state.Update(p.Train.update(k)); err != nil {
+			return 0, err
+		}
+		elapsed = time.Since(start)
+	}
+	return elapsed, nil
+}
