@@ -165,7 +165,7 @@ func Check(ctx context.Context, cfg Config, progress func(split Split, done, tot
 	if err := w.split(ctx, train, Train, cfg.Workers); err != nil {
 		return nil, err
 	}
-	test, err := Open(cfg, Test, 0)
+	test, err := Open(cfg, Test)
 	switch {
 	case errors.Is(err, ErrNoTest):
 	case err != nil:
@@ -205,12 +205,12 @@ func openGuessing(cfg *Config, guessed bool) (Dataset, error) {
 	if guessed && !cfg.Classes {
 		with := *cfg
 		with.Classes = true
-		if ds, err := Open(with, Train, 0); err == nil {
+		if ds, err := Open(with, Train); err == nil {
 			*cfg = with
 			return ds, nil
 		}
 	}
-	return Open(*cfg, Train, 0)
+	return Open(*cfg, Train)
 }
 
 // prober is a Dataset that knows what an image was before it was shaped.

@@ -69,7 +69,7 @@ type cifarScratch struct {
 // openCIFAR10 reads the binary or the Python version, from the archive or from
 // the folder that was unpacked from it. Binary batches in a folder are read in
 // place; all others are copied to temporary files.
-func openCIFAR10(cfg Config, split Split, _ uint64) (Dataset, error) {
+func openCIFAR10(cfg Config, split Split) (Dataset, error) {
 	stat, err := statPath(cfg, "cifar-10-binary.tar.gz, cifar-10-python.tar.gz, or the folder unpacked from one of them")
 	if err != nil {
 		return nil, err

@@ -77,9 +77,8 @@ type Described interface {
 // that brings none, when Config.Holdout is 0.
 var ErrNoTest = errors.New("no test split")
 
-// Opener opens one split of the data set that a valid Config describes. Data
-// that are drawn, not read, follow the seed.
-type Opener func(cfg Config, split Split, seed uint64) (Dataset, error)
+// Opener opens one split of the data set that a valid Config describes.
+type Opener func(cfg Config, split Split) (Dataset, error)
 
 var openers = map[string]Opener{}
 
@@ -102,11 +101,11 @@ func Names() []string {
 }
 
 // Open opens one split of the data set cfg.Name.
-func Open(cfg Config, split Split, seed uint64) (Dataset, error) {
+func Open(cfg Config, split Split) (Dataset, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	ds, err := openers[cfg.Name](cfg, split, seed)
+	ds, err := openers[cfg.Name](cfg, split)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}

@@ -67,19 +67,18 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func TestShapesFollowsTheSeed(t *testing.T) {
+func TestShapesSplits(t *testing.T) {
 	cfg := config("shapes", "", 16, 16, 3)
 	want := make([]byte, shapes.Size*shapes.Size*3)
 	for _, c := range []struct {
 		split data.Split
-		seed  uint64
 		shown uint64
-	}{{data.Train, 0, 0}, {data.Test, 0, 1}, {data.Train, 5, 5}, {data.Test, 5, 6}} {
-		ds, err := data.Open(cfg, c.split, c.seed)
+	}{{data.Train, 0}, {data.Test, 1}} {
+		ds, err := data.Open(cfg, c.split)
 		must(t, err)
 		got, label := read(t, ds, 12345)
 		if p := shapes.Image(c.shown, 12345, want); !bytes.Equal(got, want) || label != p.Class {
-			t.Errorf("%s split of seed %d does not show the images of seed %d", c.split, c.seed, c.shown)
+			t.Errorf("%s split does not show the images of seed %d", c.split, c.shown)
 		}
 	}
 }
@@ -162,7 +161,7 @@ func TestCIFAR10Errors(t *testing.T) {
 		"pickle of other data": {write(tarred(t, cifarFiles("b", "", func(int, int) []byte { return []byte("}.") }, 2)...)), []string{`no array "data"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := data.Open(config("cifar10", c.path, 32, 32, 3), data.Train, 0)
+			_, err := data.Open(config("cifar10", c.path, 32, 32, 3), data.Train)
 			wantError(t, err, append(c.words, "data: ")...)
 		})
 	}
@@ -183,7 +182,7 @@ func TestNoTemporaryFilesStay(t *testing.T) {
 	archive := gzipped(t, tarred(t, cifarFiles("b", ".bin", cifarBin, 2)...))
 	for _, body := range [][]byte{archive, archive[:len(archive)-3000]} {
 		path := writeFile(t, filepath.Join(t.TempDir(), "c.tar.gz"), body)
-		if ds, err := data.Open(config("cifar10", path, 32, 32, 3), data.Train, 0); err == nil {
+		if ds, err := data.Open(config("cifar10", path, 32, 32, 3), data.Train); err == nil {
 			must(t, ds.Close())
 		}
 	}
@@ -243,7 +242,7 @@ func TestMNISTWithoutLabelsOrWithMany(t *testing.T) {
 	if _, label := read(t, ds, 0); label != -1 || ds.Info().Classes != nil {
 		t.Errorf("label %d, classes %v without a file of labels", label, ds.Info().Classes)
 	}
-	_, err := data.Open(cfg, data.Test, 0)
+	_, err := data.Open(cfg, data.Test)
 	wantError(t, err, "no test split", "data.holdout")
 	cfg.Holdout = 0.3
 	if train, test := open(t, cfg, data.Train), open(t, cfg, data.Test); train.Info().Len != 7 || test.Info().Len != 3 {
@@ -283,7 +282,7 @@ func TestMNISTErrors(t *testing.T) {
 		"no images":        {write(idxFile([]int{0, 28, 28}, nil), labels), []string{"dimension 0 is 0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := data.Open(config("mnist", c.path, 7, 9, 1), data.Train, 0)
+			_, err := data.Open(config("mnist", c.path, 7, 9, 1), data.Train)
 			wantError(t, err, append(c.words, "data: ")...)
 		})
 	}
@@ -348,7 +347,7 @@ func TestFolderOrderAndClasses(t *testing.T) {
 	}
 
 	writeFile(t, filepath.Join(folder, "loose.png"), tiny)
-	_, err := data.Open(cfg, data.Train, 0)
+	_, err := data.Open(cfg, data.Train)
 	wantError(t, err, "loose.png", "sub-folder", "data.classes")
 	cfg.Classes = false
 	if _, label := read(t, open(t, cfg, data.Train), 0); label != -1 {
@@ -390,7 +389,7 @@ func TestFolderErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := config("folder", c.path, 2, 2, 3)
 			cfg.Holdout = c.holdout
-			_, err := data.Open(cfg, c.split, 0)
+			_, err := data.Open(cfg, c.split)
 			wantError(t, err, append(c.words, "data: ")...)
 			if got := errors.Is(err, data.ErrNoTest); got != (name == "no test") {
 				t.Errorf("errors.Is(%v, ErrNoTest) = %v", err, got)
@@ -473,7 +472,7 @@ func TestZipLabels(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := labelled(c.json)
-			_, err := data.Open(classes(path), data.Train, 0)
+			_, err := data.Open(classes(path), data.Train)
 			wantError(t, err, "data: ", path, "dataset.json", c.word)
 		})
 	}
@@ -493,7 +492,7 @@ func TestZipErrors(t *testing.T) {
 		"empty":     {writeZip(t, file{"readme.txt", nil}), []string{"no PNG, JPEG"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := data.Open(config("zip", c.path, 2, 2, 3), data.Train, 0)
+			_, err := data.Open(config("zip", c.path, 2, 2, 3), data.Train)
 			wantError(t, err, append(c.words, "data: ")...)
 		})
 	}
@@ -547,7 +546,7 @@ func TestValidate(t *testing.T) {
 		cfg := good
 		c.change(&cfg)
 		wantError(t, cfg.Validate(), c.words...)
-		_, err := data.Open(cfg, data.Train, 0)
+		_, err := data.Open(cfg, data.Train)
 		wantError(t, err, c.words...)
 	}
 }

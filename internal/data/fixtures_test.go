@@ -35,7 +35,7 @@ func config(name, path string, width, height, channels int) data.Config {
 
 func open(t *testing.T, cfg data.Config, split data.Split) data.Dataset {
 	t.Helper()
-	ds, err := data.Open(cfg, split, 0)
+	ds, err := data.Open(cfg, split)
 	if err != nil {
 		t.Fatal(err)
 	}

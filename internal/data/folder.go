@@ -27,7 +27,7 @@ type imageFiles struct {
 
 // openFolder finds the images below cfg.Path, in all sub-folders; symbolic links
 // to files are followed, links to sub-folders are not.
-func openFolder(cfg Config, split Split, _ uint64) (Dataset, error) {
+func openFolder(cfg Config, split Split) (Dataset, error) {
 	const what = "a folder of PNG, JPEG, GIF, WebP or BMP images"
 	stat, err := statPath(cfg, what)
 	if err != nil {

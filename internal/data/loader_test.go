@@ -328,7 +328,7 @@ func TestLoaderOverFolder(t *testing.T) {
 }
 
 func BenchmarkLoader(b *testing.B) {
-	ds, err := data.Open(config("shapes", "", 16, 16, 3), data.Train, 0)
+	ds, err := data.Open(config("shapes", "", 16, 16, 3), data.Train)
 	must(b, err)
 	l, err := data.NewLoader(ds, data.LoaderConfig{Batch: 64, Workers: 2, Prefetch: 4})
 	must(b, err)

@@ -137,7 +137,7 @@ type mnist struct {
 // openMNIST reads a folder with the four files of the set, each compressed or
 // not, or one file of images, which data.holdout splits. Labels are in the file
 // of the same name with "labels-idx1" for "images-idx3", if that exists.
-func openMNIST(cfg Config, split Split, _ uint64) (Dataset, error) {
+func openMNIST(cfg Config, split Split) (Dataset, error) {
 	stat, err := statPath(cfg, "the folder with train-images-idx3-ubyte and its three companions (.gz or not), or one file of images")
 	if err != nil {
 		return nil, err

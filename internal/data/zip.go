@@ -24,7 +24,7 @@ const (
 // dataset.json at the root, {"labels": [["folder/file.png", 3], ...]}, the
 // format of StyleGAN and EDM; an archive without one takes the first sub-folder
 // for the class.
-func openZip(cfg Config, split Split, _ uint64) (Dataset, error) {
+func openZip(cfg Config, split Split) (Dataset, error) {
 	const what = "a zip archive of PNG, JPEG, GIF, WebP or BMP images"
 	stat, err := statPath(cfg, what)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 )
 
 // Summary is everything that was measured of a trained network.
@@ -33,38 +32,38 @@ func (s *Summary) WriteText(out io.Writer) error {
 	} else {
 		fmt.Fprintf(&b, "all %d timesteps\n\n", r.T)
 	}
-	reports, names := []*Report{r}, "weights"
+	reports, names := []*Report{r}, []string{"weights"}
 	if s.EMA != nil {
-		reports, names = []*Report{s.EMA, r}, "EMA weights\traw weights"
+		reports, names = []*Report{s.EMA, r}, []string{"EMA weights", "raw weights"}
 	}
-	table := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.AlignRight)
 	row := func(label string, value func(*Report) float64) {
-		fmt.Fprint(table, label)
+		fmt.Fprintf(&b, "%-20s", label)
 		for _, r := range reports {
-			fmt.Fprintf(table, "\t%.5f", value(r))
+			fmt.Fprintf(&b, "%14.5f", value(r))
 		}
-		fmt.Fprintln(table, "\t")
+		fmt.Fprintln(&b)
 	}
-	fmt.Fprintf(table, "\t%s\t\n", names)
+	fmt.Fprintf(&b, "%20s", "")
+	for _, name := range names {
+		fmt.Fprintf(&b, "%14s", name)
+	}
+	fmt.Fprintln(&b)
 	row("L_simple", func(r *Report) float64 { return r.LSimple })
-	row("standard error", func(r *Report) float64 { return r.LSimpleSE })
+	row("  standard error", func(r *Report) float64 { return r.LSimpleSE })
 	for i, q := range r.Quartiles {
 		if q.Evaluations > 0 {
-			row(fmt.Sprintf("t %d-%d", q.First, q.Last), func(r *Report) float64 { return r.Quartiles[i].LSimple })
+			row(fmt.Sprintf("  t %d-%d", q.First, q.Last), func(r *Report) float64 { return r.Quartiles[i].LSimple })
 		}
 	}
 	row("bits/dim", func(r *Report) float64 { return r.BitsPerDim })
-	row("standard error", func(r *Report) float64 { return r.BitsPerDimSE })
-	row("decoder, t 0", func(r *Report) float64 { return r.Decoder })
+	row("  standard error", func(r *Report) float64 { return r.BitsPerDimSE })
+	row("  decoder, t 0", func(r *Report) float64 { return r.Decoder })
 	for i, q := range r.Quartiles {
 		if first := max(q.First, 1); first <= q.Last {
-			row(fmt.Sprintf("KL, t %d-%d", first, q.Last), func(r *Report) float64 { return r.Quartiles[i].KL })
+			row(fmt.Sprintf("  KL, t %d-%d", first, q.Last), func(r *Report) float64 { return r.Quartiles[i].KL })
 		}
 	}
-	row("prior", func(r *Report) float64 { return r.Prior })
-	if err := table.Flush(); err != nil {
-		return err
-	}
+	row("  prior", func(r *Report) float64 { return r.Prior })
 	fmt.Fprintf(&b, "\nbits/dim with variance %s", r.Variance)
 	if r.Clip {
 		fmt.Fprint(&b, " and x_0 clipped")

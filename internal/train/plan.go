@@ -2,7 +2,9 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -153,28 +155,37 @@ func (p *Plan) Total(t Timing) time.Duration {
 }
 
 // Probe measures how fast the device makes steps like those of the run, for
-// about the time given. It starts with a network that sees small images and
-// goes on to the run's own, as far as the time allows; the speed of the largest
-// stands for the run.
-func (p *Plan) Probe(ctx context.Context, limit time.Duration) (Timing, error) {
-	var t Timing
-	start := time.Now()
+// about the time given, on weights that are all zero. It starts with a network
+// that sees small images and goes on to the run's own, as far as the time
+// allows; the speed of the largest stands for the run.
+func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err error) {
+	state, err := p.Backend.NewState(p.Layout, true)
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	left := limit
 	for _, s := range p.trials() {
 		plan, err := compileStep(s.Backend, s.Model, s.Size, s.Train.Batch)
 		if err != nil {
 			return t, err
 		}
-		// Once to warm up, once to measure.
-		if t.Flops > 0 && 2*float64(plan.Flops())/t.Flops > (limit-time.Since(start)).Seconds() {
+		// Two calls at the least; but small networks are slow for their size, and
+		// larger ones may be twice as fast.
+		if t.Flops > 0 && float64(plan.Flops())/t.Flops > left.Seconds() {
 			break
 		}
-		elapsed, err := p.try(ctx, s, plan)
+		elapsed, err := p.try(ctx, s, plan, state)
 		if err != nil {
 			return t, err
 		}
+		left -= 2 * elapsed
 		t.Flops = float64(plan.Flops()) / elapsed.Seconds()
 	}
-	update, err := p.timeUpdate()
+	update, err := fastest(func() error {
+		_, err := state.Update(p.Train.update(0))
+		return err
+	})
 	if err != nil {
 		return t, err
 	}
@@ -217,46 +228,34 @@ func (p *Plan) trials() []Setup {
 	return trials
 }
 
-// try times the second of two passes over a batch of black images.
-func (p *Plan) try(ctx context.Context, s Setup, plan *graph.Plan) (elapsed time.Duration, err error) {
-	layout := plan.Graph.Layout
-	state, err := s.Backend.NewState(layout, true)
-	if err != nil {
-		return 0, err
-	}
-	defer state.Close()
-	if err := state.Write(graph.Params, layout.InitialWeights(s.Seed)); err != nil {
-		return 0, err
-	}
+// try times a pass over a batch of black images. The layout of the plan is that
+// of the run: it does not depend on the size of the images.
+func (p *Plan) try(ctx context.Context, s Setup, plan *graph.Plan, state graph.State) (elapsed time.Duration, err error) {
 	stepper, err := newStepper(s, plan, p.schedule, p.prediction, state)
 	if err != nil {
 		return 0, err
 	}
-	defer stepper.program.Close()
+	defer func() { err = errors.Join(err, stepper.program.Close()) }()
 	batch := &data.Batch{Images: make([]byte, s.Train.Batch*s.Size.Values())}
-	for range 2 {
-		start := time.Now()
-		if _, err := stepper.gradient(ctx, 0, batch); err != nil {
-			return 0, err
-		}
-		elapsed = time.Since(start)
-	}
-	return elapsed, nil
+	return fastest(func() error {
+		_, err := stepper.gradient(ctx, 0, batch)
+		return err
+	})
 }
 
-// timeUpdate times the second of two updates of the optimiser.
-func (p *Plan) timeUpdate() (elapsed time.Duration, err error) {
-	state, err := p.Backend.NewState(p.Layout, true)
-	if err != nil {
-		return 0, err
-	}
-	defer state.Close()
-	for k := range 2 {
+// fastest times the fastest of a few calls. There are at least two, because the
+// first one also pays for memory that has not been used before.
+func fastest(f func() error) (time.Duration, error) {
+	const calls, enough = 5, 200 * time.Millisecond
+	best := time.Duration(math.MaxInt64)
+	for spent, i := time.Duration(0), 0; i < 2 || i < calls && spent < enough; i++ {
 		start := time.Now()
-		if _, err := state.Update(p.Train.update(k)); err != nil {
+		if err := f(); err != nil {
 			return 0, err
 		}
-		elapsed = time.Since(start)
+		elapsed := max(time.Since(start), time.Microsecond)
+		spent += elapsed
+		best = min(best, elapsed)
 	}
-	return elapsed, nil
+	return best, nil
 }

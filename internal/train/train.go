@@ -83,7 +83,7 @@ func Prepare(s Setup) (j *Job, err error) {
 			err = errors.Join(err, j.Close())
 		}
 	}()
-	if j.dataset, err = data.Open(s.Data, data.Train, s.Seed); err != nil {
+	if j.dataset, err = data.Open(s.Data, data.Train); err != nil {
 		return j, err
 	}
 	if j.Plan, err = NewPlan(s); err != nil {
