@@ -119,7 +119,7 @@ func (d Dir) Checkpoints() ([]int, error) {
 	for _, e := range entries {
 		digits, isStep := strings.CutPrefix(strings.TrimSuffix(e.Name(), extension), "step_")
 		step, err := strconv.Atoi(digits)
-		if isStep && err == nil && e.Name() == stepName(step, extension) {
+		if isStep && err == nil && step >= 0 && e.Name() == stepName(step, extension) {
 			steps = append(steps, step)
 		}
 	}

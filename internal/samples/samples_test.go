@@ -359,6 +359,9 @@ func TestReadNoise(t *testing.T) {
 	if !slices.Equal(got, x) {
 		t.Error("the noise differs from what was written")
 	}
+	if got, err := ReadNoise(good, 0, h, w, c); err != nil || !slices.Equal(got, x) {
+		t.Errorf("all the file has: %d numbers, %v, want %d", len(got), err, len(x))
+	}
 
 	infinite := slices.Clone(nchw)
 	infinite[3] = float32(math.Inf(1))

@@ -145,7 +145,10 @@ func (j *Job) Run(ctx context.Context) (err error) {
 	for t.at.Step < j.Train.Steps {
 		batch, err := t.loader.Next(ctx)
 		if ctx.Err() != nil {
-			return errors.Join(&Stopped{t.at.Step, j.Train.Steps}, t.save())
+			if err := t.save(); err != nil {
+				return fmt.Errorf("stopping after step %d: %w", t.at.Step, err)
+			}
+			return &Stopped{t.at.Step, j.Train.Steps}
 		}
 		if err != nil {
 			return errors.Join(err, t.save())

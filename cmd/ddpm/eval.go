@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ddpm/internal/data"
+	"ddpm/internal/eval"
+	"ddpm/internal/generate"
+	"ddpm/internal/graph"
+	"ddpm/internal/progress"
+	"ddpm/internal/trained"
+)
+
+func newEval() *cobra.Command {
+	e := &evalCommand{}
+	c := &cobra.Command{
+		Use:   "eval",
+		Short: "Measure a trained model on held-out images",
+		Long: `Measure a trained model, with its averaged and with its raw weights, on images it
+was not trained on: the loss L_simple, overall and by quarter of the timesteps,
+and the variational bound in bits per dimension, with its parts. Every --stride-th
+timestep is taken and stands for the others; --stride 1 is exact. For a model of
+shapes, images are drawn too, and scored.`,
+		Example: `  ddpm eval
+  ddpm eval --run runs/shapes --json
+  ddpm eval --run runs/cifar --images 1000 --stride 1
+  ddpm eval --run runs/cifar --set data.path=/data/cifar-10-binary.tar.gz`,
+		Args: noArgument,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e.scored = c.Flags().Changed("samples")
+			return e.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&e.path, "run", "", "a run's folder, a checkpoint, or a diffusers pipeline folder (default the newest run)")
+	f.BoolVar(&e.json, "json", false, "print one JSON object")
+	f.IntVar(&e.images, "images", 256, "held-out images to take; 0 takes all")
+	f.IntVar(&e.stride, "stride", 10, "take every N-th timestep")
+	f.IntVar(&e.samples, "samples", 256, "images to draw for the score of a shapes model; 0 skips it")
+	f.StringArrayVar(&e.set, "set", nil, "change where the data are or how the score's images are drawn, as in data.path=DIR; may be repeated")
+	f.Uint64Var(&e.seed, "seed", 0, "seed of the noise")
+	e.key(f, "batch", "sample.batch", "N", "images in a network call")
+	e.addMachine(f)
+	return c
+}
+
+type evalCommand struct {
+	keyFlags
+	path    string
+	set     []string
+	json    bool
+	images  int
+	stride  int
+	samples int
+	scored  bool // samples was given
+	seed    uint64
+}
+
+func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
+	if e.samples < 0 {
+		return fmt.Errorf("--samples %d: want at least 1, or 0 for no score", e.samples)
+	}
+	m, closeModel, err := openModel(errs, e.path, e.keyFlags)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeModel()) }()
+	if err := e.change(m); err != nil {
+		return err
+	}
+	if e.scored && e.samples > 0 && !m.DrawsShapes() {
+		return fmt.Errorf("--samples %d: only models of shapes of 16x16 pixels with 3 channels have a score", e.samples)
+	}
+	ds, err := data.Open(m.Config.Data, data.Test)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ds.Close()) }()
+
+	s := eval.Summary{Model: m.Path, Step: m.Step, Data: m.Config.Data.Name}
+	best := graph.Params
+	if m.Averaged {
+		best = graph.EMA
+		if s.EMA, err = e.measure(ctx, errs, m, graph.EMA, ds); err != nil {
+			return err
+		}
+	}
+	if s.Raw, err = e.measure(ctx, errs, m, graph.Params, ds); err != nil {
+		return err
+	}
+	if e.samples > 0 && m.DrawsShapes() {
+		bar := progress.New(errs, progress.Options{Total: e.samples, Unit: "image"})
+		fmt.Fprintln(errs, "drawing images to score")
+		s.Shapes, err = m.ShapesScore(ctx, best, e.samples, func(at generate.Moment) { bar.Update(drawn(at)) })
+		bar.Finish()
+		if err != nil {
+			return err
+		}
+	}
+	if e.json {
+		return json.NewEncoder(out).Encode(s)
+	}
+	return s.WriteText(out)
+}
+
+// change applies --set.
+func (e *evalCommand) change(m *trained.Model) error {
+	for _, entry := range e.set {
+		key, value, found := strings.Cut(entry, "=")
+		if !found {
+			return fmt.Errorf("--set %q: want key=value, such as data.path=DIR", entry)
+		}
+		section, name, _ := strings.Cut(key, ".")
+		size := section == "data" && slices.Contains([]string{"width", "height", "channels"}, name)
+		if size || section != "data" && section != "sample" {
+			return fmt.Errorf("--set %q: the model is fixed: want a key of data or sample, but for the size of the images", entry)
+		}
+		if err := m.Config.Set(key, value, "--set"); err != nil {
+			return err
+		}
+	}
+	return m.Config.Validate()
+}
+
+func (e *evalCommand) measure(ctx context.Context, errs io.Writer, m *trained.Model, weights graph.Arena, ds data.Dataset) (*eval.Report, error) {
+	fmt.Fprintf(errs, "measuring the %v\n", weights)
+	var bar *progress.Reporter
+	report, err := m.Evaluate(ctx, weights, ds, trained.Evaluation{
+		Images: e.images, Stride: e.stride, Seed: e.seed,
+		OnProgress: func(done, total int) {
+			if bar == nil {
+				bar = progress.New(errs, progress.Options{Total: total, Unit: "image"})
+			}
+			bar.Update(images(done))
+		},
+	})
+	if bar != nil {
+		bar.Finish()
+	}
+	return report, err
+}

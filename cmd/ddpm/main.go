@@ -1,0 +1,79 @@
+// Command ddpm trains diffusion models, draws from them and measures them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+)
+
+func main() { os.Exit(run()) }
+
+// run is the program; its result is the exit code.
+func run() (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			code = fail(crashed(r, debug.Stack()))
+		}
+	}()
+	ctx := untilSignal()
+	err := newRoot().ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	// Like other programs that a signal ends: 130 for Ctrl-C.
+	if s, ok := context.Cause(ctx).(stopSignal); ok {
+		fail(s.explain(err))
+		return 128 + int(s.Signal)
+	}
+	return fail(err)
+}
+
+func fail(err error) int {
+	fmt.Fprintf(os.Stderr, "ddpm: %v\n", err)
+	return 1
+}
+
+// stopSignal is the cause of a context that a signal ended.
+type stopSignal struct{ syscall.Signal }
+
+func (s stopSignal) Error() string { return "interrupted" }
+
+// explain is what to say of a command that the signal ended with err.
+func (s stopSignal) explain(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, s) {
+		return s
+	}
+	return err
+}
+
+// untilSignal is a context that Ctrl-C or SIGTERM ends. A second one kills the
+// program, as it would without this.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		signal.Stop(signals)
+		cancel(stopSignal{s.(syscall.Signal)})
+	}()
+	return ctx
+}
+
+// crashed describes a mistake in the program itself. What a report needs goes to
+// a file.
+func crashed(what any, stack []byte) error {
+	err := fmt.Errorf("a mistake in the program itself, please report it: %v", what)
+	f, ferr := os.CreateTemp("", "ddpm-crash-*.txt")
+	if ferr != nil {
+		return err
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "%v\n%q\n%v\n\n%s", describeBuild(), os.Args, what, stack)
+	return fmt.Errorf("%w, with the file %s", err, f.Name())
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ddpm/internal/graph"
+	_ "ddpm/internal/graph/cpu"  // registers its device
+	_ "ddpm/internal/graph/cuda" // likewise
+)
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ddpm",
+		Short: "Train diffusion models, draw from them, measure them",
+		Long: `ddpm trains denoising diffusion models (Ho, Jain & Abbeel, 2020) on your images,
+draws new images from them and measures how good they are.
+
+Without any argument, train needs nothing: it draws its own data, a set of
+coloured shapes, and leaves everything in runs/shapes.`,
+		Example: `  ddpm train
+  ddpm sample
+  ddpm train --config cifar --set data.path=cifar-10-binary.tar.gz`,
+		Args:          known,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%v", err) })
+	root.AddCommand(newTrain(), newSample(), newEval(), newConfig(), newPlan(), newData(), newVersion())
+	return root
+}
+
+// usage is the error of a command line that makes no sense.
+func usage(c *cobra.Command, format string, args ...any) error {
+	return fmt.Errorf("%s; see %s --help", fmt.Sprintf(format, args...), c.CommandPath())
+}
+
+// known refuses the name of a command that there is not.
+func known(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return usage(c, "unknown command %q, did you mean %s?", args[0], near[0])
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "help" {
+			names = append(names, sub.Name())
+		}
+	}
+	return usage(c, "unknown command %q, want one of %s", args[0], strings.Join(names, ", "))
+}
+
+// noArgument refuses words that are no flags.
+func noArgument(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(c, "%q: %s takes flags only", args[0], c.CommandPath())
+	}
+	return nil
+}
+
+// openDevice opens what the network runs on.
+func openDevice(out io.Writer, device string, threads int) (graph.Backend, error) {
+	b, passedOver, err := graph.Open(device, graph.Options{Threads: threads})
+	if err != nil {
+		return nil, err
+	}
+	if passedOver != nil && !isNotBuilt(passedOver) {
+		fmt.Fprintf(out, "no GPU is used: %v\n", passedOver)
+	}
+	return b, nil
+}

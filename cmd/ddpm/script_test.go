@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"ddpm/internal/picture"
+	"ddpm/internal/rng"
+	"ddpm/internal/safetensors"
+)
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ddpm": main}) }
+
+// The scripts type commands as a user does, on the smallest model there can be:
+// the configuration tiny, which every script finds.
+func TestScripts(t *testing.T) {
+	tiny, err := os.ReadFile("testdata/tiny.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[signalled{}] = new(*exec.Cmd)
+			if err := os.Mkdir(filepath.Join(env.WorkDir, "configs"), 0o777); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(env.WorkDir, "configs", "tiny.yaml"), tiny, 0o666)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"same": same, "await": await, "signal": send, "code": code,
+			"truncate": truncate, "corrupt": corrupt, "pngs": pngs,
+			"noise": noise, "tensor": tensor, "weights": weights,
+		},
+	})
+}
+
+func wantArgs(ts *testscript.TestScript, args []string, usage string) {
+	if len(args) != len(strings.Fields(usage))-1 {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+func numbers(ts *testscript.TestScript, words []string) []int {
+	ns := make([]int, len(words))
+	for i, word := range words {
+		var err error
+		ns[i], err = strconv.Atoi(word)
+		ts.Check(err)
+	}
+	return ns
+}
+
+// same compares files byte for byte, like cmp, but shows nothing of them.
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, args, "same A B")
+	if equal := ts.ReadFile(args[0]) == ts.ReadFile(args[1]); equal == neg {
+		ts.Fatalf("%s and %s are equal: %t", args[0], args[1], equal)
+	}
+}
+
+// await waits until a file exists and is not empty.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "await FILE")
+	for range 3000 {
+		if info, err := os.Stat(ts.MkAbs(args[0])); err == nil && info.Size() > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not come", args[0])
+}
+
+// signalled is the key of the program of a script that got a signal.
+type signalled struct{}
+
+// send sends a signal to the program in the background.
+func send(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "signal NAME")
+	s, known := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[0]]
+	running := ts.BackgroundCmds()
+	if len(running) != 1 || !known {
+		ts.Fatalf("signal %s for %d programs", args[0], len(running))
+	}
+	*ts.Value(signalled{}).(**exec.Cmd) = running[0]
+	ts.Check(running[0].Process.Signal(s))
+}
+
+// code checks the exit code of the program that got a signal, after wait.
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "code N")
+	program := *ts.Value(signalled{}).(**exec.Cmd)
+	if got := program.ProcessState.ExitCode(); got != numbers(ts, args)[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// truncate cuts a file to a number of bytes.
+func truncate(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "truncate FILE BYTES")
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), int64(numbers(ts, args[1:])[0])))
+}
+
+// corrupt overwrites some bytes of a file from an offset on.
+func corrupt(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "corrupt FILE OFFSET")
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = f.WriteAt([]byte("\xff\xff\xff\xff\xff\xff\xff\xff"), int64(numbers(ts, args[1:])[0]))
+	ts.Check(err)
+	ts.Check(f.Close())
+}
+
+// pngs fills a folder with images of one colour each.
+func pngs(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "pngs FOLDER N WIDTH HEIGHT")
+	n := numbers(ts, args[1:])
+	ts.Check(os.MkdirAll(ts.MkAbs(args[0]), 0o777))
+	for i := range n[0] {
+		img := image.NewRGBA(image.Rect(0, 0, n[1], n[2]))
+		for p := range n[1] * n[2] {
+			img.Set(p%n[1], p/n[1], color.RGBA{byte(40 * i), byte(255 - 30*i), 120, 255})
+		}
+		ts.Check(picture.WritePNG(ts.MkAbs(filepath.Join(args[0], fmt.Sprintf("%03d.png", i))), img))
+	}
+}
+
+// noise writes a file for --noise.
+func noise(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "noise FILE N CHANNELS HEIGHT WIDTH")
+	shape := numbers(ts, args[1:])
+	z := make([]float32, shape[0]*shape[1]*shape[2]*shape[3])
+	rng.Key{Seed: 99, Stream: rng.Prior}.Normals(z)
+	ts.Check(safetensors.WriteFile(ts.MkAbs(args[0]), nil, []safetensors.Tensor{
+		{Name: "noise", DType: safetensors.F32, Shape: shape, Float32: z},
+	}))
+}
+
+// tensor checks the shape of a tensor in a safetensors file.
+func tensor(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "tensor FILE NAME SHAPE")
+	f, err := safetensors.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	info, ok := f.Tensor(args[1])
+	if got := strings.Trim(strings.ReplaceAll(fmt.Sprint(info.Shape), " ", "x"), "[]"); !ok || got != args[2] {
+		ts.Fatalf("tensor %s is %s, want %s", args[1], got, args[2])
+	}
+}
+
+// weights copies the raw weights of a checkpoint and nothing else.
+func weights(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "weights CHECKPOINT FILE")
+	f, err := safetensors.Open(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	var tensors []safetensors.Tensor
+	for _, name := range f.Names() {
+		if strings.HasPrefix(name, "ema.") || strings.HasPrefix(name, "adam_") {
+			continue
+		}
+		values, err := f.ReadFloat32(name)
+		ts.Check(err)
+		info, _ := f.Tensor(name)
+		tensors = append(tensors, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: info.Shape, Float32: values})
+	}
+	ts.Check(safetensors.WriteFile(ts.MkAbs(args[1]), map[string]string{"format": "pt"}, tensors))
+}

@@ -1,0 +1,218 @@
+package generate
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu"
+	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/model"
+	"ddpm/internal/rng"
+	"ddpm/internal/sched"
+)
+
+var size = model.Size{Height: 4, Width: 8, Channels: 3}
+
+// newGenerator draws from a network with random weights.
+func newGenerator(t *testing.T, sampler string, batch int) *Generator {
+	t.Helper()
+	config := model.Config{
+		Block: "resnet", Channels: 4, Mult: []float64{1, 2}, Blocks: 1, MidAttention: true,
+		Groups: 2, NormEps: 1e-6, Init: "pytorch", FreqShift: 1,
+	}
+	b := cpu.New(1, gemm.Detect())
+	t.Cleanup(func() { b.Close() })
+	layout, err := model.Layout(config, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := b.NewState(layout, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Write(graph.EMA, layout.InitialWeights(3)); err != nil {
+		t.Fatal(err)
+	}
+	net, err := NewNetwork(b, state, graph.EMA, config, size, batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { net.Close() })
+	if net.Size() != size || net.Batch() != batch {
+		t.Errorf("size %v, batch %d", net.Size(), net.Batch())
+	}
+	schedule, err := sched.New(sched.Config{T: 20, Schedule: "cosine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Generator{
+		Network: net, Schedule: schedule, Prediction: sched.V, Seed: 5,
+		Config: sched.SamplerConfig{Sampler: sampler, Steps: 4, Spacing: "trailing", Eta: 1, Variance: "fixed_large", Clip: true},
+	}
+}
+
+func draw(t *testing.T, g *Generator, n int, noise []float32) []float32 {
+	t.Helper()
+	var images []float32
+	err := g.Draw(context.Background(), n, noise, func(first int, batch []float32) error {
+		if first != len(images)/size.Values() {
+			t.Errorf("a batch starts at image %d, want %d", first, len(images)/size.Values())
+		}
+		images = append(images, batch...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(images) != n*size.Values() {
+		t.Fatalf("%d values, want %d images", len(images), n)
+	}
+	return images
+}
+
+func TestImageDependsOnSeedAndNumberAlone(t *testing.T) {
+	for _, sampler := range sched.SamplerNames() {
+		want := draw(t, newGenerator(t, sampler, 5), 5, nil)
+		for _, batch := range []int{1, 2, 3, 8} {
+			if !slices.Equal(draw(t, newGenerator(t, sampler, batch), 5, nil), want) {
+				t.Errorf("%s: batches of %d give other images", sampler, batch)
+			}
+		}
+		if fewer := draw(t, newGenerator(t, sampler, 2), 3, nil); !slices.Equal(fewer, want[:len(fewer)]) {
+			t.Errorf("%s: the first 3 of 3 are not the first 3 of 5", sampler)
+		}
+		if slices.Equal(want[:size.Values()], want[size.Values():2*size.Values()]) {
+			t.Errorf("%s: the first two images are equal", sampler)
+		}
+		g := newGenerator(t, sampler, 5)
+		g.Seed++
+		if slices.Equal(draw(t, g, 5, nil), want) {
+			t.Errorf("%s: another seed gives the same images", sampler)
+		}
+	}
+}
+
+func TestDrawStartsFromGivenNoise(t *testing.T) {
+	g := newGenerator(t, "ddim", 2)
+	noise := make([]float32, 3*size.Values())
+	g.Prior(noise, 0)
+	if !slices.Equal(draw(t, g, 3, noise), draw(t, g, 3, nil)) {
+		t.Error("the noise of the prior, given, draws other images")
+	}
+	for i := range noise {
+		noise[i] = -noise[i]
+	}
+	kept := slices.Clone(noise)
+	if slices.Equal(draw(t, g, 3, noise), draw(t, g, 3, nil)) {
+		t.Error("other noise draws the same images")
+	}
+	if !slices.Equal(noise, kept) {
+		t.Error("the noise was overwritten")
+	}
+}
+
+func TestPredictPadsBatches(t *testing.T) {
+	values := size.Values()
+	x := make([]float32, 5*values)
+	rng.Key{Seed: 1, Stream: rng.Noise}.Normals(x)
+	steps := []int{0, 3, 19, 7, 7}
+	predict := func(batch int) []float32 {
+		out := make([]float32, len(x))
+		if err := newGenerator(t, "ddim", batch).Network.Predict(context.Background(), x, steps, out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if !slices.Equal(predict(2), predict(5)) {
+		t.Error("the output depends on the batch")
+	}
+	net := newGenerator(t, "ddim", 2).Network
+	if err := net.Predict(context.Background(), x, steps[:4], x); err == nil {
+		t.Error("5 images with 4 timesteps: want an error")
+	}
+}
+
+func TestMoments(t *testing.T) {
+	g := newGenerator(t, "ddim", 2)
+	var got []Moment
+	g.OnMoment = func(m Moment) {
+		if len(m.X0) != m.Count*size.Values() {
+			t.Errorf("%d values for %d images", len(m.X0), m.Count)
+		}
+		m.X0 = nil
+		got = append(got, m)
+	}
+	draw(t, g, 3, nil)
+	want := []Moment{
+		{First: 0, Count: 2, Step: 1, Steps: 4, T: 19}, {First: 0, Count: 2, Step: 2, Steps: 4, T: 14},
+		{First: 0, Count: 2, Step: 3, Steps: 4, T: 9}, {First: 0, Count: 2, Step: 4, Steps: 4, T: 4},
+		{First: 2, Count: 1, Step: 1, Steps: 4, T: 19}, {First: 2, Count: 1, Step: 2, Steps: 4, T: 14},
+		{First: 2, Count: 1, Step: 3, Steps: 4, T: 9}, {First: 2, Count: 1, Step: 4, Steps: 4, T: 4},
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d moments, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i].First != want[i].First || got[i].Count != want[i].Count || got[i].Step != want[i].Step || got[i].T != want[i].T || got[i].Steps != 4 {
+			t.Errorf("moment %d is %+v, want %+v", i, got[i], want[i])
+		}
+	}
+}
+
+func TestDrawEnds(t *testing.T) {
+	g := newGenerator(t, "ddpm", 2)
+	ctx, cancel := context.WithCancel(context.Background())
+	batches := 0
+	err := g.Draw(ctx, 6, nil, func(int, []float32) error {
+		batches++
+		cancel()
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || batches != 1 {
+		t.Errorf("after %d batches: %v, want to end after the first", batches, err)
+	}
+	full := errors.New("full")
+	if err := g.Draw(context.Background(), 6, nil, func(int, []float32) error { return full }); !errors.Is(err, full) {
+		t.Errorf("got %v, want the error of take", err)
+	}
+	g.Config.Sampler = "euler"
+	if err := g.Draw(context.Background(), 1, nil, nil); err == nil {
+		t.Error("an unknown sampler: want an error")
+	}
+}
+
+func TestTrajectoryChoosesEvenly(t *testing.T) {
+	for steps := 1; steps <= 300; steps++ {
+		r := Trajectory{Images: 2, Moments: 10}
+		x0 := make([]float32, 3*size.Values())
+		for first := 0; first < 6; first += 3 {
+			for k := range steps {
+				r.Add(Moment{First: first, Count: 3, Step: k + 1, Steps: steps, T: steps - 1 - k, X0: x0})
+			}
+		}
+		if want := min(steps, 10); len(r.t) != want {
+			t.Fatalf("%d steps: %d moments %v, want %d", steps, len(r.t), r.t, want)
+		}
+		if r.t[0] != steps-1 || r.t[len(r.t)-1] != 0 {
+			t.Errorf("%d steps: moments %v, want the first and the last", steps, r.t)
+		}
+		for i := 1; i < len(r.t); i++ {
+			if gap, even := r.t[i-1]-r.t[i], (steps-1)/max(1, len(r.t)-1); gap < even || gap > even+1 {
+				t.Errorf("%d steps: moments %v are not evenly spaced", steps, r.t)
+			}
+		}
+		if len(r.x0[0]) != 2*size.Values() {
+			t.Fatalf("a moment has %d bytes, want 2 images", len(r.x0[0]))
+		}
+	}
+	r := Trajectory{Images: 8, Moments: 10}
+	g := newGenerator(t, "ddim", 2)
+	g.OnMoment = r.Add
+	draw(t, g, 3, nil)
+	if got := r.Picture(size).Bounds(); got.Empty() {
+		t.Error("the picture is empty")
+	}
+}
