@@ -21,7 +21,7 @@ generate: ## the assembly of the CPU kernels
 	go generate ./...
 
 golden: ## testdata/ from an independent PyTorch model (needs python3 with torch and numpy)
-	cd scripts/reference && python3 golden.py ../../testdata && python3 steps.py ../../testdata
+	cd scripts/reference && python3 golden.py ../../testdata && python3 steps.py ../../testdata && python3 heads.py ../../testdata
 
 clean:
 	rm -rf bin

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Writes testdata/unet_heads.*: a U-Net whose attention has several heads.
+"""Writes unet_heads.safetensors and unet_heads.json: a U-Net whose attention has several heads.
 
 The network is tiny but has three levels, images that are not square, heads of
 four channels (two heads at one level, three at the next and in the middle), and
@@ -8,21 +7,21 @@ when halving, the cosine half of the time embedding first, no frequency shift.
 Its weights are random, with scales and biases far enough from 1 and 0 that each
 of them matters.
 
-Usage: golden_heads.py REFERENCE [OUT]
+    python3 heads.py [output folder, default ../../testdata]
 
-REFERENCE is the folder of unet.py (scripts/reference), an independent PyTorch
-U-Net with the parameter names of UNet2DModel; OUT defaults to testdata. Needs
-numpy and torch 1.13 or newer. The weights, x and t depend on numpy's generator
-alone; eps is reproducible on one platform, and within its noise floor on others.
+Needs numpy and torch. The weights, x and t depend on numpy's generator alone;
+eps is reproducible on one platform, and within its noise floor on others.
 """
 import json
 import math
 import pathlib
-import struct
 import sys
 
 import numpy as np
 import torch
+
+import stio
+from unet import UNet
 
 CONFIG = {
     "sample_size": [8, 12],
@@ -60,30 +59,9 @@ def randomize(net, rng):
         param.data = torch.from_numpy(noise.astype(np.float32))
 
 
-def save(path, arrays):
-    """Writes a safetensors file: header length, JSON header, little-endian data."""
-    codes = {"float32": "F32", "float64": "F64", "int64": "I64"}
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    # Wide elements first keeps every tensor aligned.
-    for name in sorted(arrays, key=lambda n: (-arrays[n].itemsize, n)):
-        array = np.ascontiguousarray(arrays[name])
-        start = len(data)
-        data += array.astype(array.dtype.newbyteorder("<")).tobytes()
-        header[name] = {"dtype": codes[array.dtype.name], "shape": list(array.shape),
-                        "data_offsets": [start, len(data)]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
 def main():
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    out = pathlib.Path(sys.argv[2] if len(sys.argv) == 3 else pathlib.Path(__file__).parent.parent / "testdata")
-    sys.path.insert(0, sys.argv[1])
-    sys.dont_write_bytecode = True
-    from unet import UNet
-
+    here = pathlib.Path(__file__).resolve().parent
+    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent.parent / "testdata"
     torch.set_num_threads(1)
     torch.backends.mkldnn.enabled = False
     net = UNet(**CONFIG).eval()
@@ -99,8 +77,8 @@ def main():
         eps64 = net.double()(torch.from_numpy(x).double(), torch.from_numpy(t)).numpy()
     floor = float(np.abs(eps - eps64).max() / np.abs(eps64).max())
 
-    save(out / "unet_heads.safetensors",
-         {**weights, "golden.x": x, "golden.t": t, "golden.eps": eps, "golden.eps_f64": eps64})
+    stio.save(out / "unet_heads.safetensors",
+              {**weights, "golden.x": x, "golden.t": t, "golden.eps": eps, "golden.eps_f64": eps64}, {"format": "pt"})
     golden = {
         "parameters": sum(w.size for w in weights.values()),
         "f32_vs_f64": {"eps": floor},
