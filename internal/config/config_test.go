@@ -383,7 +383,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%q: name %q, source %q, seed %d; want %q, %q, %d", config, r.Name, r.Source, r.Seed, name, source, seed)
 		}
 	}
-	expect("", "shapes", "preset shapes", 0)
+	expect("", "shapes", "preset shapes", 1)
 	expect("cifar", "cifar", "preset cifar", 0)
 	expect("cifar.yaml", "cifar", "preset cifar", 0)
 	if r := load(t, Options{}); r.Origins["train.batch"] != "preset shapes:"+lineOf(t, "shapes", "batch") {
