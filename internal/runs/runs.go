@@ -140,19 +140,27 @@ func (d Dir) Latest() (string, error) {
 }
 
 // Prune removes checkpoints, but for the keepLast newest and those whose step
-// is a multiple of keepEvery, unless that is 0.
+// is a multiple of keepEvery, unless that is 0. It also removes the half-written
+// files of a process that was killed, so nothing may be writing one.
 func (d Dir) Prune(keepLast, keepEvery int) error {
 	steps, err := d.Checkpoints()
 	if err != nil {
 		return err
 	}
 	for _, step := range steps[:max(0, len(steps)-keepLast)] {
-		if keepEvery > 0 && step%keepEvery == 0 {
+		if keepEvery > 0 && step > 0 && step%keepEvery == 0 {
 			continue
 		}
 		if err := os.Remove(d.Checkpoint(step)); err != nil {
 			return fmt.Errorf("removing an old checkpoint: %w", err)
 		}
+	}
+	halves, err := filepath.Glob(filepath.Join(d.checkpoints(), ".step_*.tmp"))
+	for _, half := range halves {
+		err = errors.Join(err, os.Remove(half))
+	}
+	if err != nil {
+		return fmt.Errorf("removing a half-written checkpoint: %w", err)
 	}
 	return nil
 }

@@ -98,8 +98,13 @@ func TestPrune(t *testing.T) {
 		{2, 30, []int{30, 50, 60}},
 	} {
 		d := newRun(t, filepath.Join(t.TempDir(), "run"), 10, 20, 30, 40, 50, 60)
+		half := filepath.Join(d.checkpoints(), ".step_0000070.safetensors.123.4.tmp")
+		write(t, half)
 		if err := d.Prune(c.last, c.every); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := os.Stat(half); err == nil {
+			t.Error("a half-written checkpoint is still there")
 		}
 		if steps, err := d.Checkpoints(); err != nil || !reflect.DeepEqual(steps, c.want) {
 			t.Errorf("last %d, every %d: %v, %v, want %v", c.last, c.every, steps, err, c.want)

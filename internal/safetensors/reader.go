@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+
+	"ddpm/internal/files"
 )
 
 // Info is where a tensor lies and what it is.
@@ -38,7 +40,7 @@ type File struct {
 func Open(path string) (*File, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("safetensors: cannot open %s: %w", path, cause(err))
+		return nil, fmt.Errorf("safetensors: cannot open %s: %w", path, files.Cause(err))
 	}
 	stat, err := file.Stat()
 	switch {
@@ -52,7 +54,7 @@ func Open(path string) (*File, error) {
 		}
 	}
 	file.Close()
-	return nil, fmt.Errorf("safetensors: %s: %w", path, cause(err))
+	return nil, fmt.Errorf("safetensors: %s: %w", path, files.Cause(err))
 }
 
 func kind(mode fs.FileMode) string {
@@ -161,19 +163,7 @@ func readFull(r io.ReaderAt, dst []byte, offset int64) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
-	return cause(err)
-}
-
-// cause drops the path from an error of the file system, for messages that
-// name it already.
-func cause(err error) error {
-	switch e := err.(type) {
-	case *fs.PathError:
-		return e.Err
-	case *os.LinkError:
-		return e.Err
-	}
-	return err
+	return files.Cause(err)
 }
 
 // checkRanges sorts the entries by their place in the file and checks that they

@@ -8,15 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"sync/atomic"
-	"syscall"
 	"unicode/utf8"
+
+	"ddpm/internal/files"
 )
 
 // Tensor is a tensor to write. Its elements come from one of Float32 and Stream;
@@ -39,15 +35,10 @@ func Write(w io.Writer, metadata map[string]string, tensors []Tensor) error {
 	return nil
 }
 
-// WriteFile writes a file so that path holds either what it held before or the
-// whole new file, even when the machine stops half-way: the bytes go to a
-// temporary file in the same folder, which then takes the name.
+// WriteFile writes a file whole or not at all; see files.Write.
 func WriteFile(path string, metadata map[string]string, tensors []Tensor) error {
-	if err := replace(path, func(w io.Writer) error { return write(w, metadata, tensors) }); err != nil {
-		return fmt.Errorf("safetensors: cannot write %s, which is left as it was: %w", path, cause(err))
-	}
-	if err := syncFolder(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("safetensors: wrote %s, but cannot make its name durable: %w", path, cause(err))
+	if err := files.Write(path, func(w io.Writer) error { return write(w, metadata, tensors) }); err != nil {
+		return fmt.Errorf("safetensors: cannot write %s, which is left as it was: %w", path, err)
 	}
 	return nil
 }
@@ -209,68 +200,4 @@ func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.out.Write(p)
 	c.left -= int64(n)
 	return n, err
-}
-
-// replace puts what fill writes in the place of the file at path, or changes
-// nothing.
-func replace(path string, fill func(io.Writer) error) (err error) {
-	file, err := createBeside(path)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			file.Close()
-			os.Remove(file.Name())
-		}
-	}()
-	if err := fill(unnamed{file}); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
-}
-
-// unnamed is a file whose errors do not mention its name, which is temporary.
-type unnamed struct{ file *os.File }
-
-func (u unnamed) Write(p []byte) (int, error) {
-	n, err := u.file.Write(p)
-	return n, cause(err)
-}
-
-var temporaries atomic.Int64
-
-// createBeside makes an empty file .NAME.PROCESS.NUMBER.tmp in the folder of
-// path. Other than os.CreateTemp's, its permissions are those of any new file.
-func createBeside(path string) (*os.File, error) {
-	folder, name := filepath.Split(path)
-	for {
-		temporary := fmt.Sprintf("%s.%s.%d.%d.tmp", folder, name, os.Getpid(), temporaries.Add(1))
-		file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-		if !errors.Is(err, fs.ErrExist) { // left by a killed process of the same number
-			return file, err
-		}
-	}
-}
-
-// syncFolder makes the names in a folder durable, where the system can.
-func syncFolder(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	if err := folder.Sync(); err != nil && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL) {
-		return err
-	}
-	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ddpm/internal/files"
 )
 
 // text streams a string.
@@ -222,7 +224,7 @@ func TestDiskFull(t *testing.T) {
 		if err := os.WriteFile(path, []byte("old"), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		err := replace(path, func(io.Writer) error { return write(full, nil, tensors) })
+		err := files.Write(path, func(io.Writer) error { return write(full, nil, tensors) })
 		if !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("%d values: error %v, want no space left on device", n, err)
 		}
@@ -253,23 +255,6 @@ func TestWriteFileErrorsNameThePathOnce(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
 		t.Errorf("the folder holds %v, %v; want no temporary file", entries, err)
-	}
-}
-
-// A killed process's temporary file does not stop the next one.
-func TestStaleTemporary(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a")
-	stale, err := createBeside(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stale.Close()
-	temporaries.Add(-1)
-	if err := WriteFile(path, nil, nil); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(stale.Name()); err != nil {
-		t.Errorf("another process's temporary file is gone: %v", err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"ddpm/internal/files"
 	"ddpm/internal/picture"
 )
 
@@ -97,11 +98,11 @@ func newFolder(path string, s size) (Writer, error) {
 		return nil, fmt.Errorf("samples: format \"png\" is for 1 or 3 channels, not %d: want one of npy, npz, safetensors", s.c)
 	}
 	if err := os.MkdirAll(path, 0o777); err != nil {
-		return nil, fmt.Errorf("samples: cannot make the folder %s: %w", path, cause(err))
+		return nil, fmt.Errorf("samples: cannot make the folder %s: %w", path, files.Cause(err))
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return nil, fmt.Errorf("samples: cannot read the folder %s: %w", path, cause(err))
+		return nil, fmt.Errorf("samples: cannot read the folder %s: %w", path, files.Cause(err))
 	}
 	if len(entries) > 0 {
 		return nil, fmt.Errorf("samples: the folder %s is not empty (it has %s): choose a new or an empty one", path, entries[0].Name())
@@ -156,12 +157,12 @@ func newFile(path, format string, s size) (Writer, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return nil, fmt.Errorf("samples: cannot make the folder %s: %w", filepath.Dir(path), cause(err))
+		return nil, fmt.Errorf("samples: cannot make the folder %s: %w", filepath.Dir(path), files.Cause(err))
 	}
 	reader, writer := io.Pipe()
 	f := &file{tally: tally{size: s, path: path}, body: writer, encoded: make(chan error, 1)}
 	go func() {
-		err := picture.WriteFile(path, func(w io.Writer) error { return formats[format](w, s, reader) })
+		err := files.Write(path, func(w io.Writer) error { return formats[format](w, s, reader) })
 		reader.CloseWithError(err)
 		f.encoded <- err
 	}()
@@ -208,14 +209,4 @@ func (f *file) fail(err error) error {
 		return fmt.Errorf("samples: %s is not written: only %d of %d samples were made", f.path, f.done, f.n)
 	}
 	return fmt.Errorf("samples: cannot write %s: %w", f.path, err)
-}
-
-// cause drops the path from an error of the file system, for messages that
-// name it already.
-func cause(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 
+	"ddpm/internal/files"
 	"ddpm/internal/picture"
 	"ddpm/internal/runs"
 )
@@ -75,7 +76,7 @@ func openHistory(dir runs.Dir, step int) (*history, error) {
 
 // rewrite replaces a file, as a whole, by the lines so far and opens its end.
 func (h *history) rewrite(path string, header []byte, line func(Metrics) []byte) (*os.File, error) {
-	err := picture.WriteFile(path, func(w io.Writer) error {
+	err := files.Write(path, func(w io.Writer) error {
 		_, err := w.Write(header)
 		for _, m := range h.lines {
 			if err == nil {
