@@ -1,6 +1,4 @@
 # Go alone builds, tests and runs everything; make only gives the commands names.
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
-
 .PHONY: build test lint bench golden generate clean
 
 build: ## the program, for the CPU, into bin/
@@ -9,7 +7,7 @@ build: ## the program, for the CPU, into bin/
 test: ## everything, without a GPU and without a download
 	go test ./...
 
-lint: ## formatting, vet, the CPU build tag, generated files
+lint: ## formatting and vet, with the CPU build tag too
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	go vet -tags cpu ./...

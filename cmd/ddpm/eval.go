@@ -65,8 +65,11 @@ type evalCommand struct {
 }
 
 func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
-	if e.samples < 0 {
-		return fmt.Errorf("--samples %d: want at least 1, or 0 for no score", e.samples)
+	if e.samples < 0 || e.samples > maxImages {
+		return fmt.Errorf("--samples %d: want 1 to %d, or 0 for no score", e.samples, maxImages)
+	}
+	if e.images < 0 || e.images > maxImages {
+		return fmt.Errorf("--images %d: want 1 to %d, or 0 for all", e.images, maxImages)
 	}
 	m, closeModel, err := openModel(errs, e.path, e.keyFlags)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"ddpm/internal/train"
 )
 
 func main() { os.Exit(run()) }
@@ -26,11 +28,16 @@ func run() (code int) {
 		return 0
 	}
 	// Like other programs that a signal ends: 130 for Ctrl-C.
-	if s, ok := context.Cause(ctx).(stopSignal); ok {
-		fail(s.explain(err))
-		return 128 + int(s.Signal)
+	s, signalled := context.Cause(ctx).(stopSignal)
+	if !signalled || !s.stopped(err) {
+		return fail(err)
 	}
-	return fail(err)
+	var safe *train.Stopped
+	if !errors.As(err, &safe) {
+		err = s
+	}
+	fail(err)
+	return 128 + int(s.Signal)
 }
 
 func fail(err error) int {
@@ -43,12 +50,11 @@ type stopSignal struct{ syscall.Signal }
 
 func (s stopSignal) Error() string { return "interrupted" }
 
-// explain is what to say of a command that the signal ended with err.
-func (s stopSignal) explain(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, s) {
-		return s
-	}
-	return err
+// stopped reports whether err says that a command ended as the signal asked, and
+// not that something went wrong on the way.
+func (s stopSignal) stopped(err error) bool {
+	var safe *train.Stopped
+	return errors.As(err, &safe) || errors.Is(err, context.Canceled) || errors.Is(err, s)
 }
 
 // untilSignal is a context that Ctrl-C or SIGTERM ends. A second one kills the

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ddpm/internal/train"
 )
 
 // A mistake in the program is one sentence, and what a report needs is in a file.
@@ -30,16 +32,19 @@ func TestCrashed(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
+func TestStoppedTellsTheSignalFromAFailure(t *testing.T) {
 	s := stopSignal{syscall.SIGTERM}
-	full := errors.New("disk full")
-	for _, c := range []struct{ err, want error }{
-		{fmt.Errorf("network at t=3: %w", context.Canceled), s},
-		{fmt.Errorf("data: %w", s), s},
-		{full, full},
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{fmt.Errorf("network at t=3: %w", context.Canceled), true},
+		{fmt.Errorf("data: %w", s), true},
+		{fmt.Errorf("%w: checkpoint written", &train.Stopped{Step: 3, Steps: 9}), true},
+		{errors.New("disk full"), false},
 	} {
-		if got := s.explain(c.err); got != c.want {
-			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+		if got := s.stopped(c.err); got != c.want {
+			t.Errorf("%v: %t, want %t", c.err, got, c.want)
 		}
 	}
 }

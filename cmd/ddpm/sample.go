@@ -68,6 +68,9 @@ Nothing is overwritten.`,
 	return c
 }
 
+// maxImages is the most images that a command draws or measures.
+const maxImages = 1 << 24
+
 const (
 	gridImages        = 256
 	trajectoryImages  = 8
@@ -88,8 +91,8 @@ type sampleCommand struct {
 }
 
 func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
-	if s.n < 1 {
-		return fmt.Errorf("-n %d: want at least 1", s.n)
+	if s.n < 1 || s.n > maxImages {
+		return fmt.Errorf("-n %d: want 1 to %d", s.n, maxImages)
 	}
 	m, closeModel, err := openModel(errs, s.path, s.keyFlags)
 	if err != nil {

@@ -31,7 +31,8 @@ checkpoints, metrics, sample grids and the loss curve.
 Ctrl-C (or SIGTERM) finishes the step and writes a checkpoint; the exit code is
 130 (143) then. Once more stops at once, and what came after the newest
 checkpoint is lost. --resume continues a run with the configuration in its
-checkpoint, to which --config, --set and the other flags make changes; a run that
+checkpoint, or the one that --config names in its place; --set and the other flags
+make changes to it, and what differs from the checkpoint is listed. A run that
 was stopped and resumed gives, byte for byte, what it would have given anyway.`,
 		Example: `  ddpm train
   ddpm train --config cifar --set data.path=cifar-10-binary.tar.gz
@@ -117,7 +118,7 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	job.Progress.Finish()
 	var stopped *train.Stopped
 	if errors.As(err, &stopped) {
-		return fmt.Errorf("stopped after step %d of %d: checkpoint written; resume with: ddpm train --resume --out %s", stopped.Step, stopped.Steps, dir)
+		return fmt.Errorf("%w: checkpoint written; resume with: ddpm train --resume --out %s", stopped, dir)
 	}
 	if err != nil {
 		return err

@@ -45,14 +45,11 @@ func Write(path, config string, counters any, state graph.State) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	layout := state.Layout()
+	host := reader{state: state, arena: make([]float32, layout.Size), holds: -1}
 	var tensors []safetensors.Tensor
 	for _, a := range arenas {
-		values := make([]float32, layout.Size)
-		if err := state.Read(a, values); err != nil {
-			return fmt.Errorf("checkpoint: reading the %v: %w", a, err)
-		}
 		for _, p := range layout.Params {
-			tensors = append(tensors, tensor(prefixes[a]+p.Name, p, values))
+			tensors = append(tensors, host.tensor(a, p))
 		}
 	}
 	return safetensors.WriteFile(path, map[string]string{
@@ -64,13 +61,28 @@ func Write(path, config string, counters any, state graph.State) error {
 	}, tensors)
 }
 
-// tensor turns a parameter of an arena into PyTorch's order as it is written.
-func tensor(name string, p graph.ParamSpec, arena []float32) safetensors.Tensor {
+// reader copies one arena of a state at a time to the host: a checkpoint needs no
+// more memory than that. Tensors are written in the order of their names, so
+// each arena is read once or twice.
+type reader struct {
+	state graph.State
+	arena []float32
+	holds graph.Arena // -1 is none
+}
+
+// tensor is a parameter, turned into PyTorch's order as it is written.
+func (r *reader) tensor(a graph.Arena, p graph.ParamSpec) safetensors.Tensor {
 	return safetensors.Tensor{
-		Name: name, DType: safetensors.F32, Shape: p.TorchShape(),
+		Name: prefixes[a] + p.Name, DType: safetensors.F32, Shape: p.TorchShape(),
 		Stream: func(w io.Writer) error {
+			if r.holds != a {
+				if err := r.state.Read(a, r.arena); err != nil {
+					return fmt.Errorf("reading the %v: %w", a, err)
+				}
+				r.holds = a
+			}
 			ordered := make([]float32, p.Len)
-			p.ToTorch(ordered, arena[p.Offset:p.Offset+p.Len])
+			p.ToTorch(ordered, r.arena[p.Offset:p.Offset+p.Len])
 			return binary.Write(w, binary.LittleEndian, ordered)
 		},
 	}

@@ -143,8 +143,8 @@ func (c *Config) Validate() error {
 	if err := c.Sample.Validate(c.Diffusion.T); err != nil {
 		return err
 	}
-	if c.Sample.Batch < 1 {
-		return fmt.Errorf("sample.batch %d: want at least 1", c.Sample.Batch)
+	if c.Sample.Batch < 1 || c.Sample.Batch > train.MaxImages {
+		return fmt.Errorf("sample.batch %d: want 1 to %d", c.Sample.Batch, train.MaxImages)
 	}
 	return nil
 }

@@ -301,7 +301,7 @@ func TestBadFiles(t *testing.T) {
 		{"sample: {sampler: DDIM}\n", `sample.sampler "DDIM": want one of ` + samplers + `; did you mean ddim? (FILE:1)`},
 		{"data: {channels: 2}\n", `data.channels 2: want 1 (grey) or 3 (RGB) (FILE:1)`},
 		{"diffusion: {t: 0}\n", `diffusion.t 0: want 1 to 1000000 (FILE:1)`},
-		{"sample: {batch: 0}\n", `sample.batch 0: want at least 1 (FILE:1)`},
+		{"sample: {batch: 0}\n", `sample.batch 0: want 1 to 1048576 (FILE:1)`},
 		{"sample: {eta: -1}\n", `sample.eta -1: want 0 (deterministic) to 1 (as much noise as ddpm) (FILE:1)`},
 	} {
 		path := write(t, "c.yaml", c.text)

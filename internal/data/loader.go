@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,9 +18,9 @@ type Batch struct {
 
 // Cursor is a place in the stream of images, between two of them.
 type Cursor struct {
-	Epoch    int64 `json:"epoch"`
-	Position int64 `json:"position"` // in the epoch; the image's index in endless sets
-	Skipped  int   `json:"skipped"`  // unreadable images met so far
+	Epoch    int64   `json:"epoch"`
+	Position int64   `json:"position"`          // in the epoch; the image's index in endless sets
+	Skipped  []int64 `json:"skipped,omitempty"` // numbers of the unreadable images met so far, rising
 }
 
 // LoaderConfig says in which order and how eagerly to read.
@@ -92,8 +93,8 @@ func NewLoader(ds Dataset, cfg LoaderConfig) (*Loader, error) {
 		return nil, fmt.Errorf("data: %d workers: want 1 or more", cfg.Workers)
 	case cfg.Prefetch < 1:
 		return nil, fmt.Errorf("data: %d batches of prefetch: want 1 or more", cfg.Prefetch)
-	case cfg.Start.Epoch < 0 || cfg.Start.Position < 0 || cfg.Start.Skipped < 0:
-		return nil, fmt.Errorf("data: start at epoch %d, position %d, %d skipped: want no negative number", cfg.Start.Epoch, cfg.Start.Position, cfg.Start.Skipped)
+	case cfg.Start.Epoch < 0 || cfg.Start.Position < 0:
+		return nil, fmt.Errorf("data: start at epoch %d, position %d: want no negative number", cfg.Start.Epoch, cfg.Start.Position)
 	case info.Len > 0 && cfg.Start.Position > int64(info.Len):
 		return nil, fmt.Errorf("data: start at image %d of an epoch of %d: the data set has shrunk, restore it or start a new run", cfg.Start.Position, info.Len)
 	}
@@ -176,7 +177,7 @@ func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 		}
 		l.inside.Epoch, l.inside.Position = s.after.Epoch, s.after.Position
 		if s.err != nil {
-			l.skip(s.err)
+			l.skip(s.index, s.err)
 		} else {
 			copy(l.batch.Images[l.filled*size:], s.image)
 			l.batch.Labels[l.filled], l.batch.Indices[l.filled] = int32(s.label), s.index
@@ -217,18 +218,24 @@ func (l *Loader) wait(ctx context.Context, s *slot) error {
 	}
 }
 
-// skip counts an unreadable image and sets l.failure if it is one too many.
-func (l *Loader) skip(err error) {
-	l.inside.Skipped++
+// skip notes an unreadable image and sets l.failure if it is one too many. An
+// image met again, in another epoch, is neither counted nor told again.
+func (l *Loader) skip(index int64, err error) {
+	at, known := slices.BinarySearch(l.inside.Skipped, index)
+	if !known {
+		// Cursors that were handed out share the old slice.
+		l.inside.Skipped = slices.Insert(slices.Clone(l.inside.Skipped), at, index)
+	}
 	l.badRun++
+	skipped := len(l.inside.Skipped)
 	switch {
 	case l.cfg.Strict:
 		l.failure = fmt.Errorf("data: unreadable image: %w: repair or remove it, or set data.strict to false to skip it", err)
-	case l.inside.Skipped > l.cfg.MaxSkipped:
-		l.failure = fmt.Errorf("data: %d unreadable images are more than data.max_skipped allows, which is %d; the last: %w: repair or remove them, or raise the limit", l.inside.Skipped, l.cfg.MaxSkipped, err)
+	case skipped > l.cfg.MaxSkipped:
+		l.failure = fmt.Errorf("data: %d unreadable images are more than data.max_skipped allows, which is %d; the last: %w: repair or remove them, or raise the limit", skipped, l.cfg.MaxSkipped, err)
 	case l.info.Len > 0 && l.badRun >= l.info.Len:
 		l.failure = fmt.Errorf("data: none of the %d images can be read; the last: %w", l.info.Len, err)
-	case l.cfg.OnSkip != nil:
+	case !known && l.cfg.OnSkip != nil:
 		l.cfg.OnSkip(err)
 	}
 }

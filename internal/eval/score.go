@@ -16,8 +16,8 @@ import (
 // it says how well it is drawn; the parameters that were found, mapped back to
 // the generator's uniform draws, say whether the samples cover the distribution.
 //
-// The fit reads background and gradient off the border, which shapes never
-// touch. For each class it then projects every pixel onto the line from
+// The fit reads background and gradient off the border, which shapes hardly
+// ever touch. For each class it then projects every pixel onto the line from
 // background to the class's colour, which gives a coverage map, and fits
 // position, radius and tilt to that map by Levenberg-Marquardt. The class whose
 // image is nearest wins.

@@ -50,8 +50,6 @@ type Plan struct {
 	Arena int
 	// Separate is what the arena would be if no memory were used twice.
 	Separate int
-	// Scratch is the largest scratch memory of an instruction.
-	Scratch int
 }
 
 // Flops is the number of floating-point operations of one run, two for each
@@ -234,7 +232,6 @@ func (c *compiler) emit(n *Node, home map[*Node]int, b Backend) error {
 	c.place[n], c.owner[n] = in.Out, out
 	scratch := b.Workspace(op, n.Shape(), shapes)
 	in.Scratch = Ref{Shape: Shape{scratch}, DType: c.graph.DType}
-	c.plan.Scratch = max(c.plan.Scratch, scratch)
 	c.push(in, operands, out, scratch)
 	return nil
 }

@@ -70,9 +70,6 @@ type Output struct {
 // Trains reports whether running the graph computes gradients.
 func (g *Graph) Trains() bool { return g.grads != nil }
 
-// Dot renders the graph in Graphviz's language.
-func (g *Graph) Dot() string { return g.expr.ToDot() }
-
 // children returns the operands of n in order, duplicates kept.
 func children(g *gorgonia.ExprGraph, n *Node) []*Node {
 	it := g.From(n.ID())

@@ -3,6 +3,7 @@
 package runs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -16,9 +17,10 @@ func (d Dir) Lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the run: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		f.Close()
 		return nil, fmt.Errorf("%s is being trained by another process: stop it first, or use another --out", d)
 	}
+	// Any other error means a file system without locks: then there is none.
 	return func() { f.Close() }, nil
 }

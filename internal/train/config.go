@@ -7,7 +7,7 @@ type Config struct {
 	Accumulate      int     `mapstructure:"accumulate" doc:"parts a batch is split into; gradients are added up"`
 	LR              float64 `mapstructure:"lr" doc:"learning rate of Adam"`
 	Warmup          int     `mapstructure:"warmup" doc:"steps over which the learning rate rises linearly"`
-	Decay           string  `mapstructure:"decay" doc:"learning rate after the warm-up: constant, or cosine to 0 over the run"`
+	Decay           string  `mapstructure:"decay" doc:"constant, or cosine: the learning rate, warm-up included, times a cosine from 1 to 0 over the run"`
 	Beta1           float64 `mapstructure:"beta1" doc:"Adam's decay of the first moment"`
 	Beta2           float64 `mapstructure:"beta2" doc:"Adam's decay of the second moment"`
 	AdamEps         float64 `mapstructure:"adam_eps" doc:"Adam's epsilon"`

@@ -6,6 +6,10 @@ import (
 	"strings"
 )
 
+// MaxImages is the most images of a batch or a grid. It keeps every size computed
+// from a number of images far from overflow.
+const MaxImages = 1 << 20
+
 // DecayKinds lists the values of train.decay.
 func DecayKinds() []string { return []string{"constant", "cosine"} }
 
@@ -16,10 +20,14 @@ func (c Config) Validate() error {
 	switch {
 	case c.Steps < 1:
 		return fmt.Errorf("train.steps %d: want at least 1", c.Steps)
-	case c.Steps > math.MaxUint32: // a step is one 32-bit word of a random number's counter
+	case uint64(c.Steps) > math.MaxUint32: // a step is one 32-bit word of a random number's counter
 		return fmt.Errorf("train.steps %d: want at most %d", c.Steps, uint32(math.MaxUint32))
 	case c.Batch < 1:
 		return fmt.Errorf("train.batch %d: want at least 1", c.Batch)
+	case c.Batch > MaxImages:
+		return fmt.Errorf("train.batch %d: want at most %d", c.Batch, MaxImages)
+	case c.Samples > MaxImages:
+		return fmt.Errorf("train.samples %d: want at most %d", c.Samples, MaxImages)
 	case c.Accumulate < 1:
 		return fmt.Errorf("train.accumulate %d: want at least 1", c.Accumulate)
 	case c.Batch%c.Accumulate != 0:

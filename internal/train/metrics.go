@@ -107,12 +107,21 @@ func ReadMetrics(dir runs.Dir) ([]Metrics, error) {
 	}
 	defer f.Close()
 	var lines []Metrics
-	for s := bufio.NewScanner(f); s.Scan(); {
+	var damaged error
+	s := bufio.NewScanner(f)
+	for number := 1; s.Scan(); number++ {
+		if damaged != nil { // and not the last line
+			return nil, damaged
+		}
 		var m Metrics
-		if json.Unmarshal(s.Bytes(), &m) != nil {
-			break
+		if err := json.Unmarshal(s.Bytes(), &m); err != nil {
+			damaged = fmt.Errorf("%s:%d: not a line of metrics: %w: repair or remove the file", dir.MetricsJSONL(), number, err)
+			continue
 		}
 		lines = append(lines, m)
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("reading the metrics: %w", err)
 	}
 	return lines, nil
 }

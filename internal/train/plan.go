@@ -92,6 +92,7 @@ func (p *Plan) Memory() []Memory {
 		{"Adam moments", 2 * arena},
 		{"activations and scratch", 4 * int64(p.Step.Arena)},
 		{"sample grids", 4*int64(p.Preview.Arena) + 4*image*int64(p.Train.Samples)},
+		{"checkpoint in the making", arena},
 		{"images read ahead", image * batch * int64(p.Data.Prefetch+1)},
 		{"inputs", p.inputBytes()},
 	}

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -82,6 +83,10 @@ func newStepper(s Setup, plan *graph.Plan, schedule *sched.Schedule, prediction 
 	}, nil
 }
 
+// errDiverged is wrapped by the error of a step whose loss or gradient is not
+// finite.
+var errDiverged = errors.New("training diverged")
+
 // result is what one step reports.
 type result struct {
 	loss     float64
@@ -102,7 +107,7 @@ func (s *stepper) step(ctx context.Context, k int, batch *data.Batch) (result, e
 		return result{}, err
 	}
 	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return result{}, fmt.Errorf("the gradient norm is %v at step %d, with t = %s", norm, k+1, s.timesteps())
+		return result{}, fmt.Errorf("%w: the gradient norm is %v at step %d, with t = %s", errDiverged, norm, k+1, s.timesteps())
 	}
 	return result{loss, norm, u.LR}, nil
 }
@@ -122,7 +127,7 @@ func (s *stepper) gradient(ctx context.Context, k int, batch *data.Batch) (loss 
 		}
 		part := float64(s.loss[0])
 		if math.IsNaN(part) || math.IsInf(part, 0) {
-			return 0, fmt.Errorf("the loss is %v at step %d, with t = %s", part, k+1, s.timesteps())
+			return 0, fmt.Errorf("%w: the loss is %v at step %d, with t = %s", errDiverged, part, k+1, s.timesteps())
 		}
 		loss += part / float64(parts)
 		if parts > 1 {

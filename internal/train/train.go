@@ -156,10 +156,10 @@ func (j *Job) Run(ctx context.Context) (err error) {
 		// A step in progress is finished even when ctx ends.
 		r, err := t.stepper.step(context.WithoutCancel(ctx), t.at.Step, batch)
 		if err != nil {
-			return t.diverged(err)
+			return t.failed(err)
 		}
 		if err := t.record(r); err != nil {
-			return err
+			return errors.Join(err, t.save())
 		}
 		if due(t.at.Step, j.Train.CheckpointEvery, j.Train.Steps) {
 			if err := t.save(); err != nil {
@@ -168,8 +168,8 @@ func (j *Job) Run(ctx context.Context) (err error) {
 		}
 		if due(t.at.Step, j.Train.PlotEvery, j.Train.Steps) {
 			// A picture that fails is no reason to end a run.
-			if err := t.draw(ctx); err != nil && ctx.Err() == nil {
-				j.Progress.Note("no pictures of step " + strconv.Itoa(t.at.Step) + ": " + err.Error())
+			if err := t.draw(ctx); err != nil {
+				j.Progress.Note("no samples of step " + strconv.Itoa(t.at.Step) + ": " + err.Error())
 			}
 		}
 	}
@@ -244,7 +244,11 @@ func (t *trainer) fill() error {
 		return errors.Join(t.state.Write(graph.Params, weights), t.state.Write(graph.EMA, weights))
 	}
 	t.saved = t.at.Step
-	return t.resumed.Restore(t.state)
+	err := t.resumed.Restore(t.state)
+	// Once pruned, an open file would keep its place on the disk.
+	err = errors.Join(err, t.resumed.Close())
+	t.resumed = nil
+	return err
 }
 
 // record counts a step and reports it.
@@ -283,16 +287,23 @@ func (t *trainer) save() error {
 		return err
 	}
 	t.saved = t.at.Step
-	return t.Dir.Prune(t.Train.KeepLast, t.Train.KeepEvery)
+	if err := t.Dir.Prune(t.Train.KeepLast, t.Train.KeepEvery); err != nil {
+		t.Progress.Note(err.Error())
+	}
+	return nil
 }
 
-// diverged explains an error of a step. No checkpoint is written: the newest
-// one is from before the error.
-func (t *trainer) diverged(cause error) error {
-	if t.saved < 0 {
-		return fmt.Errorf("%w; there is no checkpoint yet: start again with a lower train.lr", cause)
+// failed explains an error of a step. No checkpoint is written: the newest one is
+// from before the error.
+func (t *trainer) failed(cause error) error {
+	advice := ""
+	if errors.Is(cause, errDiverged) {
+		advice = " with a lower train.lr"
 	}
-	return fmt.Errorf("%w; the last good checkpoint is %s: resume from it with a lower train.lr", cause, t.Dir.Checkpoint(t.saved))
+	if t.saved < 0 {
+		return fmt.Errorf("%w; there is no checkpoint yet: start again%s", cause, advice)
+	}
+	return fmt.Errorf("%w; the last good checkpoint is %s: resume from it%s", cause, t.Dir.Checkpoint(t.saved), advice)
 }
 
 // draw writes the loss curve and a grid of samples of the averaged weights.

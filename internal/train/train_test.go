@@ -331,7 +331,7 @@ func TestFailuresOfTheDisk(t *testing.T) {
 	var notes []string
 	s.Progress = lines(func(line string) { notes = append(notes, line) })
 	run(t, s)
-	if last := notes[len(notes)-1]; !strings.HasPrefix(last, "no pictures of step 6: ") {
+	if last := notes[len(notes)-1]; !strings.HasPrefix(last, "no samples of step 6: ") {
 		t.Errorf("the last line is %q", last)
 	}
 
@@ -380,7 +380,7 @@ func TestUnreadableImagesAreSkippedUpToALimit(t *testing.T) {
 	}
 
 	// The steps before are safe.
-	s.Dir, s.Data.MaxSkipped = newDir(t), 1
+	s.Dir, s.Data.MaxSkipped = newDir(t), 0
 	wantError(t, Run(context.Background(), s), "bad.png", "data.max_skipped")
 	if got := steps(t, s.Dir); len(got) != 1 {
 		t.Errorf("checkpoints %v, want one", got)

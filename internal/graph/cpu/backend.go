@@ -70,7 +70,7 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 	}
 	p := &program{
 		plan:    plan,
-		arena:   allocate(plan.Arena),
+		arena:   make([]float32, plan.Arena),
 		weights: st.arenas[weights],
 		grads:   st.arenas[graph.Grads],
 	}
@@ -104,9 +104,6 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 	}
 	return p, nil
 }
-
-// allocate makes n elements that start on a cache line.
-func allocate(n int) []float32 { return make([]float32, n) }
 
 // memory is a value: one of the slices, by its type.
 type memory struct {

@@ -36,9 +36,6 @@ func copyInto(p *worker.Pool, n int, dst, src []float32) func() {
 	return forRange(p, n, grain, func(from, to int) { copy(dst[from:to], src[from:to]) })
 }
 
-// accumulate computes dst += src for n elements.
-func accumulate(p *worker.Pool, n int, dst, src []float32) func() { return add(p, n, dst, dst, src) }
-
 // add computes y = a + b for n elements. y may be a or b.
 func add(p *worker.Pool, n int, y, a, b []float32) func() {
 	return forRange(p, n, grain, func(from, to int) { addVectors(y[from:to], a[from:to], b[from:to]) })

@@ -106,7 +106,7 @@ func TestAccumulateAndCopyInto(t *testing.T) {
 		}
 		checkKernel(t, [][]float64{want, widen(src)}, 0, func(p *worker.Pool) bound {
 			sum, dst := poison(n), poison(n)
-			fill, start, twice := copyInto(p, n, dst, src), copyInto(p, n, sum, src), accumulate(p, n, sum, src)
+			fill, start, twice := copyInto(p, n, dst, src), copyInto(p, n, sum, src), add(p, n, sum, sum, src)
 			return bound{[][]float32{sum, dst}, func() {
 				fill()
 				start()

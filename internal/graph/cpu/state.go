@@ -37,7 +37,7 @@ func (b *Backend) NewState(l *graph.Layout, training bool) (graph.State, error) 
 		kinds = append(kinds, graph.Grads, graph.AdamM, graph.AdamV)
 	}
 	for _, a := range kinds {
-		s.arenas[a] = allocate(l.Size)
+		s.arenas[a] = make([]float32, l.Size)
 	}
 	if training {
 		s.update[0] = s.bind(s.arenas[graph.Grads])
@@ -78,7 +78,7 @@ func (s *state) Accumulate(first bool, scale float64) error {
 		return errNotTraining
 	}
 	if s.sum == nil {
-		s.sum = allocate(s.layout.Size)
+		s.sum = make([]float32, s.layout.Size)
 		s.update[1] = s.bind(s.sum)
 		s.add = addScaled(s.pool, s.sum, grads)
 	}

@@ -42,8 +42,8 @@ func RunAll(t *testing.T, b graph.Backend) {
 	}
 }
 
-// session is a graph loaded on a backend.
-type session struct {
+// loaded is a graph loaded on a backend.
+type loaded struct {
 	graph   *graph.Graph
 	plan    *graph.Plan
 	state   graph.State
@@ -52,7 +52,7 @@ type session struct {
 
 // open compiles a graph, makes a state for it and loads it on Params, filled
 // with weights unless they are nil.
-func open(b graph.Backend, g *graph.Graph, weights []float32) (*session, error) {
+func open(b graph.Backend, g *graph.Graph, weights []float32) (*loaded, error) {
 	state, err := b.NewState(g.Layout, g.Trains())
 	if err != nil {
 		return nil, fmt.Errorf("new state: %w", err)
@@ -66,7 +66,7 @@ func open(b graph.Backend, g *graph.Graph, weights []float32) (*session, error) 
 }
 
 // openOn compiles a graph and loads it on an arena of a state.
-func openOn(b graph.Backend, g *graph.Graph, state graph.State, weights graph.Arena) (*session, error) {
+func openOn(b graph.Backend, g *graph.Graph, state graph.State, weights graph.Arena) (*loaded, error) {
 	plan, err := graph.Compile(g, b)
 	if err != nil {
 		return nil, fmt.Errorf("compile: %w", err)
@@ -75,20 +75,20 @@ func openOn(b graph.Backend, g *graph.Graph, state graph.State, weights graph.Ar
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	return &session{g, plan, state, program}, nil
+	return &loaded{g, plan, state, program}, nil
 }
 
-func (s *session) close() error { return errors.Join(s.program.Close(), s.state.Close()) }
+func (s *loaded) close() error { return errors.Join(s.program.Close(), s.state.Close()) }
 
 // run runs the program once and returns its outputs by name.
-func (s *session) run(feeds graph.Feeds) (map[string][]float32, error) {
+func (s *loaded) run(feeds graph.Feeds) (map[string][]float32, error) {
 	if err := s.program.Run(context.Background(), feeds); err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
 	return s.outputs()
 }
 
-func (s *session) outputs() (map[string][]float32, error) {
+func (s *loaded) outputs() (map[string][]float32, error) {
 	values := map[string][]float32{}
 	for _, o := range s.graph.Outputs {
 		values[o.Name] = make([]float32, s.plan.Outputs[o.Name].Len())
@@ -99,7 +99,7 @@ func (s *session) outputs() (map[string][]float32, error) {
 	return values, nil
 }
 
-func (s *session) read(a graph.Arena) ([]float32, error) {
+func (s *loaded) read(a graph.Arena) ([]float32, error) {
 	values := make([]float32, s.state.Layout().Size)
 	if err := s.state.Read(a, values); err != nil {
 		return nil, fmt.Errorf("read %v: %w", a, err)
@@ -109,7 +109,7 @@ func (s *session) read(a graph.Arena) ([]float32, error) {
 
 // pair is a graph loaded on the backend under test and on the reference, with
 // the same weights.
-type pair struct{ got, want *session }
+type pair struct{ got, want *loaded }
 
 func openPair(b graph.Backend, g *graph.Graph, weights []float32) (*pair, error) {
 	want, err := open(reference.Backend{}, g, weights)

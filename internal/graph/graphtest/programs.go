@@ -44,7 +44,7 @@ func trainingPair(b graph.Backend, batch int, f func(p *pair) error) error {
 }
 
 // results are the outputs of a run and its gradients.
-func (s *session) results(feeds graph.Feeds) (map[string][]float32, error) {
+func (s *loaded) results(feeds graph.Feeds) (map[string][]float32, error) {
 	values, err := s.run(feeds)
 	if err != nil {
 		return nil, err
