@@ -138,6 +138,7 @@ func (e *evalCommand) measure(ctx context.Context, errs io.Writer, m *trained.Mo
 	var bar *progress.Reporter
 	report, err := m.Evaluate(ctx, weights, ds, trained.Evaluation{
 		Images: e.images, Stride: e.stride, Seed: e.seed,
+		OnSkip: func(err error) { fmt.Fprintln(errs, "skipped:", err) },
 		OnProgress: func(done, total int) {
 			if bar == nil {
 				bar = progress.New(errs, progress.Options{Total: total, Unit: "image"})

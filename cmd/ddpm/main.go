@@ -32,8 +32,7 @@ func run() (code int) {
 	if !signalled || !s.stopped(err) {
 		return fail(err)
 	}
-	var safe *train.Stopped
-	if !errors.As(err, &safe) {
+	if errors.Is(err, context.Canceled) { // says nothing that s does not say better
 		err = s
 	}
 	fail(err)
@@ -57,12 +56,12 @@ func (s stopSignal) stopped(err error) bool {
 	return errors.As(err, &safe) || errors.Is(err, context.Canceled) || errors.Is(err, s)
 }
 
-// untilSignal is a context that Ctrl-C or SIGTERM ends. A second one kills the
+// untilSignal is a context that Ctrl-C, SIGTERM or a closed terminal ends. A second one kills the
 // program, as it would without this.
 func untilSignal() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		s := <-signals
 		signal.Stop(signals)

@@ -30,7 +30,11 @@ coloured shapes, and leaves everything in runs/shapes.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%v", err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		// What strconv says of a number or a bool is for programmers.
+		text, _, _ := strings.Cut(err.Error(), ": strconv.")
+		return usage(c, "%s", text)
+	})
 	root.AddCommand(newTrain(), newSample(), newEval(), newConfig(), newPlan(), newData(), newVersion())
 	return root
 }
@@ -47,7 +51,7 @@ func known(c *cobra.Command, args []string) error {
 	}
 	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		return usage(c, "unknown command %q, did you mean %s?", args[0], near[0])
+		return usage(c, "unknown command %q: perhaps %s", args[0], near[0])
 	}
 	var names []string
 	for _, sub := range c.Commands() {

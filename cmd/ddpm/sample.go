@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,9 @@ Nothing is overwritten.`,
 		Args: noArgument,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s.counted = c.Flags().Changed("n")
+			if suffix := s.suffix(); !c.Flags().Changed("format") && suffix != "" {
+				s.format = suffix
+			}
 			if !c.Flags().Changed("grid") {
 				s.grid = s.format == "png"
 			}
@@ -60,7 +64,7 @@ Nothing is overwritten.`,
 	s.key(f, "batch", "sample.batch", "N", "images drawn at a time")
 	f.BoolVar(&s.ema, "ema", true, "use the averaged weights")
 	f.StringVar(&s.out, "out", "", "folder of the PNG files, or file of the other formats (default below generated/ in the run)")
-	f.StringVar(&s.format, "format", "png", strings.Join(samples.Formats(), ", "))
+	f.StringVar(&s.format, "format", "png", strings.Join(samples.Formats(), ", ")+"; by default what the name of --out ends with, or png")
 	f.BoolVar(&s.grid, "grid", false, fmt.Sprintf("draw the first %d images in one picture (default true for png)", gridImages))
 	f.StringVar(&s.noise, "noise", "", "safetensors file with the tensor noise [n,C,H,W] to start from")
 	f.BoolVar(&s.trajectory, "trajectory", false, "draw how the first images form, in one picture")
@@ -93,6 +97,9 @@ type sampleCommand struct {
 func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
 	if s.n < 1 || s.n > maxImages {
 		return fmt.Errorf("-n %d: want 1 to %d", s.n, maxImages)
+	}
+	if suffix := s.suffix(); suffix != "" && suffix != s.format {
+		return fmt.Errorf("--out %s: --format is %s: want --format %s or another name", s.out, s.format, suffix)
 	}
 	m, closeModel, err := openModel(errs, s.path, s.keyFlags)
 	if err != nil {
@@ -127,6 +134,9 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 	}
 	err = g.Draw(ctx, s.n, noise, func(_ int, images []float32) error { return w.Append(images) })
 	bar.Finish()
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), w.Close()) // which says what is there
+	}
 	if err != nil {
 		w.Close() // says only that samples are missing
 		return err
@@ -148,6 +158,15 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 		row(out, "trajectory", "%s", paths.trajectory)
 	}
 	return nil
+}
+
+// suffix is the format that the name of --out ends with; "" is none.
+func (s *sampleCommand) suffix() string {
+	suffix := strings.TrimPrefix(filepath.Ext(s.out), ".")
+	if !slices.Contains(samples.Formats(), suffix) {
+		return ""
+	}
+	return suffix
 }
 
 // readNoise returns the noise to start from, nil if no file gives it, and sets n

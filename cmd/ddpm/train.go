@@ -28,8 +28,8 @@ func newTrain() *cobra.Command {
 data. Everything goes to one folder, runs/NAME or the one that --out names:
 checkpoints, metrics, sample grids and the loss curve.
 
-Ctrl-C (or SIGTERM) finishes the step and writes a checkpoint; the exit code is
-130 (143) then. Once more stops at once, and what came after the newest
+Ctrl-C, SIGTERM or a closed terminal finishes the step and writes a checkpoint; the
+exit code is 130, 143 or 129 then. Once more stops at once, and what came after the newest
 checkpoint is lost. --resume continues a run with the configuration in its
 checkpoint, or the one that --config names in its place; --set and the other flags
 make changes to it, and what differs from the checkpoint is listed. A run that
@@ -89,7 +89,10 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	}
 	defer func() { err = errors.Join(err, job.Close()) }()
 
-	if job.At.Step >= r.Train.Steps {
+	if job.At.Step > r.Train.Steps {
+		return fmt.Errorf("train.steps %d: %s has made %d steps already: want more", r.Train.Steps, dir, job.At.Step)
+	}
+	if job.At.Step == r.Train.Steps {
 		fmt.Fprintf(out, "%s is complete: it has made %d of %d steps; to go on, add --steps with more\n", dir, job.At.Step, r.Train.Steps)
 		return nil
 	}

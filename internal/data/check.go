@@ -34,6 +34,9 @@ func Detect(path string) (name string, err error) {
 	} else if err != nil {
 		return "", fmt.Errorf("data: %w", err)
 	}
+	if err := checkMode(path, stat); err != nil {
+		return "", fmt.Errorf("data: %w", err)
+	}
 	if stat.IsDir() {
 		name, err = detectFolder(path)
 	} else {

@@ -121,7 +121,19 @@ func statPath(cfg Config, what string) (fs.FileInfo, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%q does not exist: set data.path to %s", cfg.Path, what)
 	}
-	return info, err
+	if err != nil {
+		return nil, err
+	}
+	return info, checkMode(cfg.Path, info)
+}
+
+// checkMode refuses what is neither a file nor a folder: opening a pipe would
+// wait for a writer.
+func checkMode(path string, info fs.FileInfo) error {
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return fmt.Errorf("%q is neither a file nor a folder", path)
+	}
+	return nil
 }
 
 // checkRead tests the arguments of Dataset.Read.

@@ -127,6 +127,9 @@ func (f *folder) Append(x []float32) error {
 }
 
 func (f *folder) Close() error {
+	if f.done == 0 {
+		os.Remove(f.path) // unless something is in it
+	}
 	if f.err == nil && f.done < f.n {
 		f.err = fmt.Errorf("samples: the folder %s has %d of %d samples", f.path, f.done, f.n)
 	}

@@ -3,6 +3,7 @@ package trained
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"ddpm/internal/data"
 	"ddpm/internal/data/shapes"
@@ -20,6 +21,7 @@ type Evaluation struct {
 	Images, Stride int
 	Seed           uint64
 	OnProgress     func(done, total int)
+	OnSkip         func(error) // is told of each unreadable image; may be nil
 }
 
 // Evaluate measures the network with the weights graph.Params or graph.EMA on a
@@ -36,15 +38,35 @@ func (m *Model) Evaluate(ctx context.Context, weights graph.Arena, ds data.Datas
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
-	source := func(i int, dst []byte) error {
-		_, err := ds.Read(i, dst)
-		return err
-	}
-	return eval.Evaluate(ctx, network.Predict, source, eval.Options{
+	return eval.Evaluate(ctx, network.Predict, readable(ds, m.Config.Data, e.OnSkip), eval.Options{
 		Schedule: m.Schedule, Prediction: m.Prediction, Variance: variance, Clip: c.Clip,
 		Values: m.Size.Values(), Count: ds.Info().Len, Images: e.Images, Stride: e.Stride,
 		Batch: c.Batch, Seed: e.Seed, OnProgress: e.OnProgress,
 	})
+}
+
+// readable reads images of a data set; in the place of one that cannot be read it
+// gives the next that can. As in training, data.strict and data.max_skipped say
+// how many may be unreadable.
+func readable(ds data.Dataset, c data.Config, onSkip func(error)) eval.Source {
+	skipped := map[int]bool{}
+	return func(i int, dst []byte) error {
+		for {
+			_, err := ds.Read(i, dst)
+			if err == nil || c.Strict {
+				return err
+			}
+			known := skipped[i]
+			skipped[i] = true
+			if len(skipped) > min(c.MaxSkipped, ds.Info().Len-1) {
+				return fmt.Errorf("%w: more unreadable images than data.max_skipped allows, which is %d", err, c.MaxSkipped)
+			}
+			if !known && onSkip != nil {
+				onSkip(err)
+			}
+			i = (i + 1) % ds.Info().Len
+		}
+	}
 }
 
 // DrawsShapes reports whether ShapesScore is about this model: whether its data

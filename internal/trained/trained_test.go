@@ -2,6 +2,8 @@ package trained
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -160,5 +162,52 @@ func TestEvaluateAndScore(t *testing.T) {
 	}
 	if s.Images != 4 || s.Score != 0 || moments != 4 { // two batches, two steps
 		t.Errorf("%d moments, %v", moments, s)
+	}
+}
+
+// damaged is a set of n images, of which some cannot be read.
+type damaged struct {
+	n   int
+	bad map[int]bool
+}
+
+func (d damaged) Info() data.Info { return data.Info{Len: d.n, Width: 1, Height: 1, Channels: 1} }
+func (d damaged) Close() error    { return nil }
+
+func (d damaged) Read(i int, dst []byte) (int, error) {
+	if d.bad[i] {
+		return 0, fmt.Errorf("%d.png: damaged", i)
+	}
+	dst[0] = byte(i)
+	return -1, nil
+}
+
+func TestReadableStandsInForDamagedImages(t *testing.T) {
+	ds := damaged{n: 4, bad: map[int]bool{1: true, 3: true}}
+	var told []string
+	read := readable(ds, data.Config{MaxSkipped: 2}, func(err error) { told = append(told, err.Error()) })
+	dst := make([]byte, 1)
+	for range 2 { // told once
+		for i, want := range []byte{0, 2, 2, 0} {
+			if err := read(i, dst); err != nil || dst[0] != want {
+				t.Errorf("image %d: %d, %v, want image %d", i, dst[0], err, want)
+			}
+		}
+	}
+	if !slices.Equal(told, []string{"1.png: damaged", "3.png: damaged"}) {
+		t.Errorf("told %q", told)
+	}
+	for name, c := range map[string]struct {
+		ds     damaged
+		config data.Config
+	}{
+		"strict":        {ds, data.Config{MaxSkipped: 2, Strict: true}},
+		"over limit":    {ds, data.Config{MaxSkipped: 0}},
+		"none readable": {damaged{n: 1, bad: map[int]bool{0: true}}, data.Config{MaxSkipped: 9}},
+	} {
+		read := readable(c.ds, c.config, nil)
+		if err := errors.Join(read(0, dst), read(1%c.ds.n, dst)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
