@@ -355,23 +355,6 @@ func TestFolderOrderAndClasses(t *testing.T) {
 	}
 }
 
-func TestFolderFollowsLinks(t *testing.T) {
-	target := writeFolder(t, file{"x.png", encoded(t, "png", nrgba(1, 2, 2))})
-	folder := t.TempDir()
-	if err := os.Symlink(filepath.Join(target, "x.png"), filepath.Join(folder, "link.png")); err != nil {
-		t.Skip(err)
-	}
-	root := filepath.Join(t.TempDir(), "root")
-	must(t, os.Symlink(folder, root))
-	if n := open(t, config("folder", root, 2, 2, 3), data.Train).Info().Len; n != 1 {
-		t.Errorf("%d images, want the linked one", n)
-	}
-	must(t, os.Symlink(filepath.Join(target, "gone.png"), filepath.Join(folder, "broken.png")))
-	ds := open(t, config("folder", root, 2, 2, 3), data.Train)
-	_, err := ds.Read(0, make([]byte, ds.Info().Bytes()))
-	wantError(t, err, filepath.Join(root, "broken.png"), "no such file")
-}
-
 func TestFolderErrors(t *testing.T) {
 	one := writeFolder(t, file{"a.png", encoded(t, "png", nrgba(1, 2, 2))})
 	for name, c := range map[string]struct {

@@ -134,24 +134,3 @@ func TestNewest(t *testing.T) {
 		}
 	}
 }
-
-func TestLock(t *testing.T) {
-	d := newRun(t, filepath.Join(t.TempDir(), "run"))
-	unlock, err := d.Lock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := d.Lock(); err == nil {
-		again()
-		t.Skip("this system has no advisory locks")
-	} else {
-		wantError(t, err, "is being trained by another process")
-	}
-	unlock()
-	if unlock, err = d.Lock(); err != nil {
-		t.Fatalf("after unlocking: %v", err)
-	}
-	unlock()
-	_, err = Dir(filepath.Join(string(d), "missing")).Lock()
-	wantError(t, err, "locking the run")
-}

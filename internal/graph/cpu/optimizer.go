@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 
+	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu/worker"
 )
 
@@ -39,33 +40,23 @@ func sumSquares(x []float32) float64 {
 	return (s0 + s1) + (s2 + s3)
 }
 
-// AdamStep is what changes from one optimiser step to the next.
-type AdamStep struct {
-	LR           float64
-	Beta1, Beta2 float64
-	Eps          float64
-	Step         int     // from 1
-	ClipCoef     float64 // factor of every gradient; 1 clips nothing
-	EMADecay     float64
-}
-
 // adamStep returns a function that takes one step of Adam (Kingma & Ba, 2015)
 // and of the weights' exponential moving average, in one pass over five slices
-// of the same length:
+// of the same length; clip is the factor of every gradient:
 //
-//	g = ClipCoef grad   m = Beta1 m + (1 - Beta1) g   v = Beta2 v + (1 - Beta2) g^2
+//	g = clip grad   m = Beta1 m + (1 - Beta1) g   v = Beta2 v + (1 - Beta2) g^2
 //	p = p - LR/(1 - Beta1^Step) m / (sqrt(v / (1 - Beta2^Step)) + Eps)
 //	e = EMADecay e + (1 - EMADecay) p
 //
 // Each line is computed in float64 and rounded once: in float32, a decay near 1
 // and its complement do not add up to 1, and the average would drift.
-func adamStep(p *worker.Pool, params, grads, m, v, ema []float32) func(AdamStep) {
-	var s AdamStep
-	var rate, correction float64
+func adamStep(p *worker.Pool, params, grads, m, v, ema []float32) func(u graph.Update, clip float64) {
+	var u graph.Update
+	var factor, rate, correction float64
 	update := forRange(p, len(params), grain/4, func(from, to int) {
 		params := params[from:to]
 		grads, m, v, ema := grads[from:to][:len(params)], m[from:to][:len(params)], v[from:to][:len(params)], ema[from:to][:len(params)]
-		clip, beta1, beta2, epsilon, decay := s.ClipCoef, s.Beta1, s.Beta2, s.Eps, s.EMADecay
+		clip, beta1, beta2, epsilon, decay := factor, u.Beta1, u.Beta2, u.Eps, u.EMADecay
 		rate, correction := rate, correction
 		for i, w := range params {
 			g := float64(grads[i]) * clip
@@ -76,10 +67,10 @@ func adamStep(p *worker.Pool, params, grads, m, v, ema []float32) func(AdamStep)
 			ema[i] = float32(decay*float64(ema[i]) + (1-decay)*float64(w))
 		}
 	})
-	return func(step AdamStep) {
-		s = step
-		rate = s.LR / (1 - math.Pow(s.Beta1, float64(s.Step)))
-		correction = 1 / math.Sqrt(1-math.Pow(s.Beta2, float64(s.Step)))
+	return func(step graph.Update, clip float64) {
+		u, factor = step, clip
+		rate = u.LR / (1 - math.Pow(u.Beta1, float64(u.Step)))
+		correction = 1 / math.Sqrt(1-math.Pow(u.Beta2, float64(u.Step)))
 		update()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu/worker"
 )
 
@@ -128,13 +129,13 @@ func TestAdamStepMatchesGolden(t *testing.T) {
 				if !(math.Abs(coef/want.ClipCoef-1) <= 6e-8) {
 					t.Errorf("step %d: clip coefficient %v, want %v", want.Step, coef, want.ClipCoef)
 				}
-				s := AdamStep{
+				s := graph.Update{
 					LR: want.LR, Beta1: g.Hyper.Betas[0], Beta2: g.Hyper.Betas[1], Eps: g.Hyper.Eps,
-					Step: want.Step, ClipCoef: coef, EMADecay: g.Hyper.EMADecay,
+					Step: want.Step, EMADecay: g.Hyper.EMADecay,
 				}
-				step(s)
+				step(s, coef)
 				s.EMADecay = want.EMARampDecay
-				rampStep(s)
+				rampStep(s, coef)
 				// The trace rounds every operation to float32, the kernel every
 				// line. So the trace's averages drift from the float64 ones by
 				// 2.2e-7, several times further than the kernel's.
@@ -157,7 +158,7 @@ func TestAdamStepMatchesGolden(t *testing.T) {
 func TestAdamStepForAnyWorkers(t *testing.T) {
 	for _, n := range lengths {
 		g := gaussian(n, 1)
-		s := AdamStep{LR: 0.01, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Step: 1, ClipCoef: 0.5, EMADecay: 0.9}
+		s := graph.Update{LR: 0.01, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Step: 1, EMADecay: 0.9}
 		start := gaussian(n, 2)
 		params, ema := make([]float64, n), make([]float64, n)
 		for i, w := range start {
@@ -174,7 +175,7 @@ func TestAdamStepForAnyWorkers(t *testing.T) {
 				copy(gotEMA, start)
 				clear(m)
 				clear(v)
-				step(s)
+				step(s, 0.5)
 			}}
 		})
 	}
@@ -186,7 +187,7 @@ func BenchmarkAdamStep(b *testing.B) {
 	p := worker.New(1)
 	params, grads, m, v, ema := gaussian(n, 1), gaussian(n, 2), make([]float32, n), make([]float32, n), gaussian(n, 1)
 	step, norm := adamStep(p, params, grads, m, v, ema), gradNorm(p, grads)
-	s := AdamStep{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, ClipCoef: 1, EMADecay: 0.995}
+	s := graph.Update{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, EMADecay: 0.995}
 	b.Run("gradNorm", func(b *testing.B) {
 		for b.Loop() {
 			norm()
@@ -196,7 +197,7 @@ func BenchmarkAdamStep(b *testing.B) {
 	b.Run("adamStep", func(b *testing.B) {
 		for b.Loop() {
 			s.Step++
-			step(s)
+			step(s, 1)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/parameter")
 	})

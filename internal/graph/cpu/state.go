@@ -26,7 +26,7 @@ var errNotTraining = errors.New("cpu: the state was made without training")
 // update is an optimiser bound to one arena of gradients.
 type update struct {
 	norm func() float64
-	step func(AdamStep)
+	step func(u graph.Update, clip float64)
 }
 
 // NewState allocates the arenas.
@@ -122,10 +122,7 @@ func (s *state) Update(u graph.Update) (float64, error) {
 	if u.Clip > 0 {
 		clip = min(1, u.Clip/(norm+1e-6))
 	}
-	optimiser.step(AdamStep{
-		LR: u.LR, Beta1: u.Beta1, Beta2: u.Beta2, Eps: u.Eps,
-		Step: u.Step, ClipCoef: clip, EMADecay: u.EMADecay,
-	})
+	optimiser.step(u, clip)
 	return norm, nil
 }
 
