@@ -9,7 +9,7 @@ import (
 
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/model"
 	"ddpm/internal/safetensors"
 )
@@ -33,7 +33,7 @@ func newState(t *testing.T, c model.Config, fill bool) graph.State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := cpu.New(1, gemm.Generic)
+	b := cpu.New(1, isa.Generic)
 	t.Cleanup(func() { b.Close() })
 	s, err := b.NewState(layout, true)
 	if err != nil {

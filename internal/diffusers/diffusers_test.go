@@ -12,7 +12,7 @@ import (
 
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/reference"
 	"ddpm/internal/model"
 	"ddpm/internal/safetensors"
@@ -183,10 +183,10 @@ func TestPredictsWhatPyTorchDoes(t *testing.T) {
 
 func TestPredictsWhatPyTorchDoesOnTheCPU(t *testing.T) {
 	for _, name := range []string{"unet_tiny", "unet_heads"} {
-		for _, isa := range gemm.Supported() {
-			t.Run(name+"/"+isa.String(), func(t *testing.T) {
+		for _, set := range isa.Supported() {
+			t.Run(name+"/"+set.String(), func(t *testing.T) {
 				g, f := complete(t, name)
-				b := cpu.New(2, isa)
+				b := cpu.New(2, set)
 				defer b.Close()
 				if d := distance(g.predict(b, open(t, f)), g.nhwc("golden.eps")); d > tolerance {
 					t.Errorf("off by %.2g of the largest value, want %.2g", d, tolerance)

@@ -8,7 +8,7 @@ import (
 
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/model"
 	"ddpm/internal/rng"
 	"ddpm/internal/sched"
@@ -23,7 +23,7 @@ func newGenerator(t *testing.T, sampler string, batch int) *Generator {
 		Block: "resnet", Channels: 4, Mult: []float64{1, 2}, Blocks: 1, MidAttention: true,
 		Groups: 2, NormEps: 1e-6, Init: "pytorch", FreqShift: 1,
 	}
-	b := cpu.New(1, gemm.Detect())
+	b := cpu.New(1, isa.Detect())
 	t.Cleanup(func() { b.Close() })
 	layout, err := model.Layout(config, size)
 	if err != nil {

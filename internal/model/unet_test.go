@@ -8,7 +8,7 @@ import (
 
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/reference"
 	"ddpm/internal/safetensors"
 )
@@ -182,9 +182,9 @@ func TestTinyUNetMatchesPyTorchByDefinition(t *testing.T) {
 }
 
 func TestTinyUNetMatchesPyTorchOnTheCPU(t *testing.T) {
-	for _, isa := range gemm.Supported() {
-		t.Run(isa.String(), func(t *testing.T) {
-			b := cpu.New(2, isa)
+	for _, set := range isa.Supported() {
+		t.Run(set.String(), func(t *testing.T) {
+			b := cpu.New(2, set)
 			defer b.Close()
 			g := openGolden(t)
 			program, state := g.run(b, tinyLoss(t, graph.Float32))
@@ -219,7 +219,7 @@ func TestTenStepsMatchPyTorch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer want.Close()
-	b := cpu.New(2, gemm.Detect())
+	b := cpu.New(2, isa.Detect())
 	defer b.Close()
 	g := openGolden(t)
 	net := tinyLoss(t, graph.Float32)

@@ -17,7 +17,7 @@ import (
 	"ddpm/internal/data"
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/model"
 	"ddpm/internal/picture"
 	"ddpm/internal/progress"
@@ -42,7 +42,7 @@ func lines(w watcher) *progress.Reporter {
 // newSetup is a run of 6 steps on small shapes, with dropout and mirroring.
 func newSetup(t *testing.T) Setup {
 	t.Helper()
-	b := cpu.New(2, gemm.Detect())
+	b := cpu.New(2, isa.Detect())
 	t.Cleanup(func() { b.Close() })
 	s := Setup{
 		Seed: 1,
@@ -169,7 +169,7 @@ func TestThreadsChangeNothing(t *testing.T) {
 	var want []byte
 	for _, threads := range []int{1, 2, 3} {
 		s := newSetup(t)
-		b := cpu.New(threads, gemm.Detect())
+		b := cpu.New(threads, isa.Detect())
 		defer b.Close()
 		s.Backend = b
 		run(t, s)

@@ -17,7 +17,7 @@ import (
 	"ddpm/internal/generate"
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/progress"
 	"ddpm/internal/runs"
 	"ddpm/internal/train"
@@ -51,7 +51,7 @@ func newRun(t *testing.T, b graph.Backend) (runs.Dir, *config.Config) {
 }
 
 func newBackend(t *testing.T) graph.Backend {
-	b := cpu.New(1, gemm.Detect())
+	b := cpu.New(1, isa.Detect())
 	t.Cleanup(func() { b.Close() })
 	return b
 }

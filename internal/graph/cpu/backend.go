@@ -15,16 +15,16 @@ import (
 	"runtime"
 
 	"ddpm/internal/graph"
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 )
 
 func init() {
 	graph.RegisterBackend("cpu", func(o graph.Options) (graph.Backend, error) {
-		isa, err := gemm.Choose(os.Getenv("DDPM_CPU"))
+		set, err := isa.Choose(os.Getenv("DDPM_CPU"))
 		if err != nil {
 			return nil, err
 		}
-		return New(o.Threads, isa), nil
+		return New(o.Threads, set), nil
 	})
 }
 
@@ -33,11 +33,11 @@ type Backend struct{ *engine }
 
 // New starts a backend of so many threads, 0 for one each core, whose matrix
 // kernels use one instruction set.
-func New(threads int, isa gemm.ISA) *Backend {
+func New(threads int, set isa.Set) *Backend {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	return &Backend{newEngine(threads, isa)}
+	return &Backend{newEngine(threads, set)}
 }
 
 func (b *Backend) Name() string {
@@ -45,7 +45,7 @@ func (b *Backend) Name() string {
 	if b.pool.Workers() == 1 {
 		plural = ""
 	}
-	return fmt.Sprintf("cpu: %v, %d thread%s", b.gemm.ISA(), b.pool.Workers(), plural)
+	return fmt.Sprintf("cpu: %v, %d thread%s", b.set, b.pool.Workers(), plural)
 }
 
 // Workspace is the scratch memory of an operation, in elements.

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/cpu/worker"
 )
 
@@ -9,13 +10,14 @@ import (
 // operands and return the function that runs it; see the package comment for
 // the rules they all keep.
 type engine struct {
+	set  isa.Set
 	pool *worker.Pool
 	gemm *gemm.Engine
 }
 
-func newEngine(workers int, isa gemm.ISA) *engine {
+func newEngine(workers int, set isa.Set) *engine {
 	pool := worker.New(workers)
-	return &engine{pool, gemm.New(pool, isa)}
+	return &engine{set, pool, gemm.New(pool, set)}
 }
 
 // own is a worker's part of scratch memory for all of them.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/rng"
 )
 
@@ -22,10 +22,10 @@ type bound struct {
 // workspace or in the outputs; and it must not allocate.
 func checkMatrixKernel(t *testing.T, want [][]float64, bind func(e *engine) bound) {
 	t.Helper()
-	for _, isa := range gemm.Supported() {
+	for _, set := range isa.Supported() {
 		var first [][]float32
 		for _, workers := range []int{1, 2, 3, 5} {
-			e := newEngine(workers, isa)
+			e := newEngine(workers, set)
 			b := bind(e)
 			b.run()
 			if first == nil {
@@ -33,18 +33,18 @@ func checkMatrixKernel(t *testing.T, want [][]float64, bind func(e *engine) boun
 				for i := range want {
 					if worst, at := furthest(b.outputs[i], want[i]); !(worst <= 1e-5) {
 						t.Errorf("%v: output %d: element %d is %g, want %g: off by %.2g of the greatest",
-							isa, i, at, b.outputs[i][at], want[i][at], worst)
+							set, i, at, b.outputs[i][at], want[i][at], worst)
 					}
 				}
 			}
 			for i := range want {
 				if !slices.Equal(b.outputs[i], first[i]) {
-					t.Errorf("%v: output %d with %d workers differs from that with 1", isa, i, workers)
+					t.Errorf("%v: output %d with %d workers differs from that with 1", set, i, workers)
 				}
 			}
 			if workers == 2 {
 				if n := testing.AllocsPerRun(4, b.run); n != 0 {
-					t.Errorf("%v: %v allocations a run", isa, n)
+					t.Errorf("%v: %v allocations a run", set, n)
 				}
 			}
 			e.pool.Close()
@@ -86,7 +86,7 @@ func poison(n int) []float32 {
 func benchmarkMatrixKernel(b *testing.B, flops int, bind func(e *engine) func()) {
 	for _, workers := range []int{1, 2} {
 		b.Run([]string{"threads=1", "threads=2"}[workers-1], func(b *testing.B) {
-			e := newEngine(workers, gemm.Detect())
+			e := newEngine(workers, isa.Detect())
 			defer e.pool.Close()
 			run := bind(e)
 			run()

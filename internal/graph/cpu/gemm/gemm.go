@@ -32,27 +32,28 @@ import (
 	"fmt"
 	"unsafe"
 
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/cpu/worker"
 )
 
 // Engine runs the kernels of one instruction set on a pool of workers.
 type Engine struct {
 	pool *worker.Pool
-	isa  ISA
+	set  isa.Set
 	// Widths of panels, and rows of the tallest tile in each.
 	wide, narrow         int
 	wideRows, narrowRows int
 }
 
 // New returns an engine. The instruction set must be a supported one.
-func New(pool *worker.Pool, isa ISA) *Engine {
-	e := &Engine{pool: pool, isa: isa}
+func New(pool *worker.Pool, set isa.Set) *Engine {
+	e := &Engine{pool: pool, set: set}
 	e.setTiles()
 	return e
 }
 
-// ISA is the instruction set in use.
-func (e *Engine) ISA() ISA { return e.isa }
+// Set is the instruction set in use.
+func (e *Engine) Set() isa.Set { return e.set }
 
 // Panel is a range of columns of B and C that a strip covers.
 type Panel struct {
@@ -200,7 +201,7 @@ type Strip struct {
 // Run computes the strip.
 func (e *Engine) Run(s *Strip) {
 	s.check()
-	if e.isa == Generic {
+	if e.set == isa.Generic {
 		s.generic()
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/cpu/worker"
 	"ddpm/internal/rng"
 )
@@ -28,11 +29,11 @@ func poison(n int) []float32 {
 
 // engines runs a test for each instruction set of this machine.
 func engines(t *testing.T, workers int, test func(t *testing.T, e *Engine)) {
-	for _, isa := range Supported() {
-		t.Run(isa.String(), func(t *testing.T) {
+	for _, set := range isa.Supported() {
+		t.Run(set.String(), func(t *testing.T) {
 			pool := worker.New(workers)
 			defer pool.Close()
-			test(t, New(pool, isa))
+			test(t, New(pool, set))
 		})
 	}
 }
@@ -110,16 +111,16 @@ func TestMultiply(t *testing.T) {
 
 func TestMultiplySameForAnyWorkers(t *testing.T) {
 	for _, s := range [][3]int{{24, 48, 4100}, {500, 72, 700}, {3, 130, 513}} {
-		first := map[ISA][]float32{}
+		first := map[isa.Set][]float32{}
 		for _, workers := range []int{1, 2, 3, 5} {
 			engines(t, workers, func(t *testing.T, e *Engine) {
 				p := Product{M: s[0], N: s[1], K: s[2], C: poison(s[0] * s[1])}
 				p.A, p.B = matrix(p.M, p.K, true, 1), matrix(p.K, p.N, false, 2)
 				e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K)))()
 				if workers == 1 {
-					first[e.ISA()] = p.C
+					first[e.Set()] = p.C
 				}
-				if !slices.Equal(p.C, first[e.ISA()]) {
+				if !slices.Equal(p.C, first[e.Set()]) {
 					t.Errorf("%v: result with %d workers differs from that with 1", s, workers)
 				}
 			})
@@ -235,25 +236,6 @@ func TestCarveAligns(t *testing.T) {
 	}
 }
 
-func TestChoose(t *testing.T) {
-	for _, isa := range Supported() {
-		if got, err := Choose(isa.String()); got != isa || err != nil {
-			t.Errorf("Choose(%q) = %v, %v", isa, got, err)
-		}
-	}
-	if got, err := Choose(""); got != Detect() || err != nil {
-		t.Errorf(`Choose("") = %v, %v`, got, err)
-	}
-	if _, err := Choose("sse9"); err == nil || err.Error() != `DDPM_CPU "sse9": want one of generic, avx2, avx512, or unset it` {
-		t.Error(err)
-	}
-	if !slices.Contains(Supported(), AVX512) {
-		if _, err := Choose("avx512"); err == nil {
-			t.Error("an instruction set that the machine lacks was chosen")
-		}
-	}
-}
-
 func BenchmarkMultiply(b *testing.B) {
 	for _, s := range [][3]int{{1024, 1024, 1024}, {4096, 48, 72}, {16, 96, 96}} {
 		for _, transposed := range []bool{false, true} {
@@ -261,7 +243,7 @@ func BenchmarkMultiply(b *testing.B) {
 				b.Run(fmt.Sprintf("%dx%dx%d/transposed=%v/threads=%d", s[0], s[1], s[2], transposed, workers), func(b *testing.B) {
 					pool := worker.New(workers)
 					defer pool.Close()
-					e := New(pool, Detect())
+					e := New(pool, isa.Detect())
 					p := Product{M: s[0], N: s[1], K: s[2], C: make([]float32, s[0]*s[1])}
 					p.A, p.B = matrix(p.M, p.K, transposed, 1), matrix(p.K, p.N, transposed, 2)
 					run := e.Multiply(p, make([]float32, e.MultiplyWorkspace(p.M, p.N, p.K)))

@@ -1,6 +1,10 @@
 package gemm
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"ddpm/internal/graph/cpu/isa"
+)
 
 // tile is the argument of a micro-kernel. Strides, offsets and splits count
 // elements; the kernels, written by gen, know the layout of this struct.
@@ -35,11 +39,11 @@ var laneMasks = func() (m [64]int32) {
 }()
 
 func (e *Engine) setTiles() {
-	switch e.isa {
-	case AVX512:
+	switch e.set {
+	case isa.AVX512:
 		e.wide, e.narrow = 32, 16
 		e.wideRows, e.narrowRows = avx512WideRows, avx512NarrowRows
-	case AVX2:
+	case isa.AVX2:
 		e.wide, e.narrow = 16, 8
 		e.wideRows, e.narrowRows = avx2WideRows, avx2NarrowRows
 	default:
@@ -77,9 +81,9 @@ func (e *Engine) assembly(s *Strip) {
 		t.a = unsafe.Pointer(&s.A[first*l.Row])
 		t.c = unsafe.Pointer(&s.C[first*s.Stride])
 		switch {
-		case e.isa == AVX512 && s.Panel.Width == e.wide:
+		case e.set == isa.AVX512 && s.Panel.Width == e.wide:
 			avx512Wide(&t, rows)
-		case e.isa == AVX512:
+		case e.set == isa.AVX512:
 			avx512Narrow(&t, rows)
 		case s.Panel.Width == e.wide:
 			avx2Wide(&t, rows)
@@ -91,7 +95,7 @@ func (e *Engine) assembly(s *Strip) {
 
 // packRows copies the given number of rows of src, at least one.
 func (e *Engine) packRows(dst, src []float32, stride, rows int, p Panel) {
-	if e.isa == Generic {
+	if e.set == isa.Generic {
 		packGeneric(dst, src, stride, rows, p)
 		return
 	}
@@ -104,9 +108,9 @@ func (e *Engine) packRows(dst, src []float32, stride, rows int, p Panel) {
 		rows:   rows,
 	}
 	switch {
-	case e.isa == AVX512 && p.Width == e.wide:
+	case e.set == isa.AVX512 && p.Width == e.wide:
 		avx512PackWide(&packing)
-	case e.isa == AVX512:
+	case e.set == isa.AVX512:
 		avx512PackNarrow(&packing)
 	case p.Width == e.wide:
 		avx2PackWide(&packing)

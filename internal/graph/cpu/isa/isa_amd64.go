@@ -1,13 +1,13 @@
-package gemm
+package isa
 
 import "golang.org/x/sys/cpu"
 
-func (i ISA) supported() bool {
-	switch i {
+func (s Set) supported() bool {
+	switch s {
 	case AVX2:
 		return cpu.X86.HasAVX2 && cpu.X86.HasFMA
 	case AVX512:
 		return cpu.X86.HasAVX512F
 	}
-	return i == Generic
+	return s == Generic
 }

@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package isa
+
+func (s Set) supported() bool { return s == Generic }
