@@ -1,5 +1,5 @@
 # Go alone builds, tests and runs everything; make only gives the commands names.
-.PHONY: build test lint bench golden generate clean
+.PHONY: build test lint bench bench-vs-torch golden generate clean
 
 build: ## the program, for the CPU, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ddpm ./cmd/ddpm
@@ -14,6 +14,9 @@ lint: ## formatting and vet, with the CPU build tag too
 
 bench: ## kernels, one line each
 	go test -run '^$$' -bench . -benchtime 200ms ./internal/graph/cpu/...
+
+bench-vs-torch: ## training and sampling steps beside PyTorch's (needs python3 with torch)
+	scripts/bench-vs-torch.sh
 
 generate: ## the assembly of the CPU kernels
 	go generate ./...

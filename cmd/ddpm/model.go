@@ -22,11 +22,11 @@ func openModel(errs io.Writer, path string, flags keyFlags) (m *trained.Model, c
 		}
 		path = string(newest)
 	}
-	device, threads, err := flags.machine()
+	machine, err := flags.machine()
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := openDevice(errs, device, threads)
+	b, err := openDevice(errs, machine)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -71,7 +71,7 @@ func (p *planCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	backend, err := openDevice(errs, r.Device, r.Threads)
+	backend, err := openDevice(errs, &r.Config)
 	if err != nil {
 		return err
 	}

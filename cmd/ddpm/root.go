@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ddpm/internal/config"
 	"ddpm/internal/graph"
 	_ "ddpm/internal/graph/cpu"  // registers its device
 	_ "ddpm/internal/graph/cuda" // likewise
@@ -35,7 +36,7 @@ coloured shapes, and leaves everything in runs/shapes.`,
 		text, _, _ := strings.Cut(err.Error(), ": strconv.")
 		return usage(c, "%s", text)
 	})
-	root.AddCommand(newTrain(), newSample(), newEval(), newConfig(), newPlan(), newData(), newVersion())
+	root.AddCommand(newTrain(), newSample(), newEval(), newConfig(), newPlan(), newBench(), newData(), newVersion())
 	return root
 }
 
@@ -71,8 +72,8 @@ func noArgument(c *cobra.Command, args []string) error {
 }
 
 // openDevice opens what the network runs on.
-func openDevice(out io.Writer, device string, threads int) (graph.Backend, error) {
-	b, passedOver, err := graph.Open(device, graph.Options{Threads: threads})
+func openDevice(out io.Writer, c *config.Config) (graph.Backend, error) {
+	b, passedOver, err := graph.Open(c.Device, graph.Options{Threads: c.Threads, Precision: graph.Precision(c.Precision)})
 	if err != nil {
 		return nil, err
 	}

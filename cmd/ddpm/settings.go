@@ -61,6 +61,7 @@ func (k *keyFlags) key(f *pflag.FlagSet, flag, key, kind, help string) {
 func (k *keyFlags) addMachine(f *pflag.FlagSet) {
 	k.key(f, "device", "device", "NAME", "what the network runs on: auto, cpu or cuda")
 	k.key(f, "threads", "threads", "N", "CPU threads; 0 uses all cores")
+	k.key(f, "precision", "precision", "NAME", "operands of matrix products: fp32 or bf16")
 }
 
 // apply hands the flags that were given to the Set of a configuration.
@@ -87,27 +88,29 @@ func (f *keyFlag) String() string { return f.value }
 
 func (f *keyFlag) Type() string { return f.kind }
 
-// machine is the device and the number of threads for a network whose checkpoint
-// is not open yet. Of the environment only these two count then: the others are
-// settings of a run, and a checkpoint has its own.
-func (k keyFlags) machine() (device string, threads int, err error) {
+// machine is the configuration in which the device, its threads and precision are
+// set, for a network whose checkpoint is not open yet. Of the environment only
+// these count then: the others are settings of a run, and a checkpoint has its
+// own. It may be of another precision: what was trained in bf16 on one machine is
+// sampled in fp32 on another.
+func (k keyFlags) machine() (*config.Config, error) {
 	c := config.Default()
-	for _, key := range []string{"device", "threads"} {
+	for _, key := range []string{"device", "threads", "precision"} {
 		name := "DDPM_" + strings.ToUpper(key)
 		if value := os.Getenv(name); value != "" {
 			if err := c.Set(key, value, "env "+name); err != nil {
-				return "", 0, err
+				return nil, err
 			}
 		}
 		for _, f := range k {
 			if f.key == key && f.given {
 				if err := c.Set(key, f.value, "--"+f.flag); err != nil {
-					return "", 0, err
+					return nil, err
 				}
 			}
 		}
 	}
-	return c.Device, c.Threads, c.Validate()
+	return &c, c.Validate()
 }
 
 func isNotBuilt(err error) bool {

@@ -75,7 +75,7 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 		}
 		defer unlock()
 	}
-	backend, err := openDevice(errs, r.Device, r.Threads)
+	backend, err := openDevice(errs, &r.Config)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"ddpm/internal/data"
+	"ddpm/internal/graph"
 	"ddpm/internal/model"
 	"ddpm/internal/sched"
 	"ddpm/internal/train"
@@ -28,6 +29,7 @@ type Config struct {
 	Seed      uint64       `mapstructure:"seed" doc:"seed of every random number of the run"`
 	Device    string       `mapstructure:"device" doc:"what the network runs on: auto (a GPU if there is one), cpu or cuda"`
 	Threads   int          `mapstructure:"threads" doc:"CPU threads; 0 uses all cores"`
+	Precision string       `mapstructure:"precision" doc:"of the operands of convolutions and linear layers: fp32, or bf16 (half the bits, sums in fp32), where the processor has instructions for it"`
 	Data      data.Config  `mapstructure:"data"`
 	Model     model.Config `mapstructure:"model"`
 	Diffusion sched.Config `mapstructure:"diffusion"`
@@ -50,6 +52,9 @@ func Default() Config {
 		Seed:    0,
 		Device:  "auto",
 		Threads: 0,
+
+		Precision: string(graph.FP32),
+
 		Data: data.Config{
 			Name:       "shapes",
 			Width:      16,
@@ -70,6 +75,7 @@ func Default() Config {
 			Groups:       32,
 			NormEps:      1e-6,
 			Init:         "pytorch",
+			Conv:         string(graph.AutoConv),
 			FreqShift:    1,
 		},
 		Diffusion: sched.Config{

@@ -62,7 +62,7 @@ func TestDefaultIsValid(t *testing.T) {
 // other is a valid value of each key that is not its default, given the
 // configuration otherKeysOf returns.
 var other = map[string]string{
-	"seed": "18446744073709551615", "device": "cpu", "threads": "3",
+	"seed": "18446744073709551615", "device": "cpu", "threads": "3", "precision": "bf16",
 
 	"data.name": "folder", "data.path": "some where/a,b", "data.width": "64", "data.height": "32", "data.channels": "1",
 	"data.flip": "true", "data.classes": "true", "data.holdout": "0.25", "data.workers": "7", "data.prefetch": "2",
@@ -70,13 +70,13 @@ var other = map[string]string{
 
 	"model.block": "simple", "model.channels": "128", "model.mult": "1,2.5", "model.blocks": "1", "model.attention": "[16, 8]",
 	"model.mid_attention": "false", "model.head_dim": "32", "model.groups": "16", "model.norm_eps": "1e-5",
-	"model.dropout": ".1", "model.init": "ddpm", "model.downsample_padding": "1", "model.flip_sin_to_cos": "true",
+	"model.dropout": ".1", "model.init": "ddpm", "model.conv": "direct", "model.downsample_padding": "1", "model.flip_sin_to_cos": "true",
 	"model.freq_shift": "0",
 
 	"diffusion.t": "500", "diffusion.schedule": "linear", "diffusion.beta_start": "2e-4", "diffusion.beta_end": "0.03",
 	"diffusion.prediction": "eps",
 
-	"train.steps": "5e3", "train.batch": "1_6", "train.accumulate": "2", "train.lr": "1e-4", "train.warmup": "0",
+	"train.steps": "5e3", "train.batch": "1_6", "train.accumulate": "2", "train.recompute": "true", "train.lr": "1e-4", "train.warmup": "0",
 	"train.decay": "constant", "train.beta1": "0.8", "train.beta2": "0.99", "train.adam_eps": "1E-7", "train.clip": "0",
 	"train.ema": "0.9999", "train.log_every": "+7", "train.plot_every": "70", "train.samples": "25",
 	"train.checkpoint_every": "70", "train.keep_last": "1", "train.keep_every": "700",
@@ -228,7 +228,7 @@ func TestSetKeepsWhatItCannotChange(t *testing.T) {
 }
 
 var (
-	topKeys   = "seed, device, threads, data, model, diffusion, train, sample"
+	topKeys   = "seed, device, threads, precision, data, model, diffusion, train, sample"
 	trainKeys = strings.Join(children["train"], ", ")
 	schedules = strings.Join(sched.Names(), ", ")
 	samplers  = strings.Join(sched.SamplerNames(), ", ")

@@ -8,6 +8,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"ddpm/internal/data"
+	"ddpm/internal/graph"
 	"ddpm/internal/model"
 	"ddpm/internal/sched"
 	"ddpm/internal/train"
@@ -94,6 +95,10 @@ func (l *leaf) choices() []string {
 		return data.Names()
 	case "model.block":
 		return model.BlockKinds()
+	case "precision":
+		return graph.Precisions()
+	case "model.conv":
+		return graph.ConvAlgorithms()
 	case "model.init":
 		return model.InitKinds()
 	case "diffusion.schedule":

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"ddpm/internal/graph"
 	"ddpm/internal/model"
 )
 
@@ -80,6 +81,7 @@ func (p *Pipeline) readUNet(path string) error {
 		NormEps:           o.number("norm_eps", 1e-5),
 		Dropout:           o.number("dropout", 0),
 		Init:              "pytorch",
+		Conv:              string(graph.AutoConv),
 		DownsamplePadding: o.whole("downsample_padding", 1),
 		FlipSinToCos:      o.flag("flip_sin_to_cos", true),
 		FreqShift:         o.number("freq_shift", 0),

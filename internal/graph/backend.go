@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Backend is one device. It is used from one goroutine at a time.
@@ -15,9 +16,10 @@ type Backend interface {
 	// Without training only Params and EMA exist, and what needs the others is
 	// an error.
 	NewState(l *Layout, training bool) (State, error)
-	// Workspace is the scratch memory, in float32 elements, that the kernel of
-	// op needs while it runs.
-	Workspace(op Op, out Shape, in []Shape) int
+	// Workspace is the memory, in float32 elements, that the kernel of op takes
+	// for itself: scratch while it runs, and kept for what it makes of the
+	// weights. It keeps nothing unless keep, see Graph.KeepWeights.
+	Workspace(op Op, out Shape, in []Shape, keep bool) (scratch, kept int)
 	// Load makes a plan runnable on weights, Params or EMA, of the state.
 	Load(p *Plan, s State, weights Arena) (Program, error)
 	Close() error
@@ -85,10 +87,41 @@ type Program interface {
 	Close() error
 }
 
+// Timed is a Program that can say where its time goes.
+type Timed interface {
+	// RunTimed is Run, and leaves the time of every instruction of the plan in
+	// spent, which has one element for each.
+	RunTimed(ctx context.Context, feeds Feeds, spent []time.Duration) error
+}
+
+// Processor is a Backend whose kernels run on the processor.
+type Processor interface {
+	Threads() int
+	InstructionSet() string
+	// Peak measures the floating-point operations a second, all threads together,
+	// of a product of float32 matrices that stay in the cache: what kernels can
+	// hope for. It takes a fraction of a second.
+	Peak() float64
+}
+
 // Options open a backend.
 type Options struct {
 	Threads int // 0 is one for each core
+	// Precision is FP32 if empty. One that the device lacks is an error.
+	Precision Precision
 }
+
+// Precision is the element type that the operands of convolutions and linear
+// layers are rounded to as they are read. Values in memory and sums are float32.
+type Precision string
+
+const (
+	FP32 Precision = "fp32"
+	BF16 Precision = "bf16" // 8 bits of exponent and 8 of fraction
+)
+
+// Precisions lists the names of precisions.
+func Precisions() []string { return []string{string(FP32), string(BF16)} }
 
 var backends = map[string]func(Options) (Backend, error){}
 

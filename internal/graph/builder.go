@@ -140,6 +140,7 @@ func (b *Builder) Finish(loss *Node, outputs map[string]*Node) (*Graph, error) {
 		g.Outputs = append(g.Outputs, Output{Name: name, Shape: n.Shape(), node: n})
 	}
 	if loss == nil {
+		g.KeepWeights = true
 		return g, nil
 	}
 	if err := g.checkLoss(); err != nil {

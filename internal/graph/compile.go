@@ -17,6 +17,7 @@ const (
 	Gradients                // the state's gradient arena
 	Fed                      // the input of index Ref.Offset
 	Constant                 // the scalar Ref.Value
+	Kept                     // what kernels made of the weights; the plan's own
 )
 
 // Ref is a value's place.
@@ -38,6 +39,8 @@ type Instruction struct {
 	Out Ref
 	// Scratch is memory in the activation arena for this instruction alone.
 	Scratch Ref
+	// Kept is memory for what the kernel makes of the weights.
+	Kept Ref
 }
 
 // Plan is a compiled graph: instructions in order, over memory that is fully
@@ -50,6 +53,9 @@ type Plan struct {
 	Arena int
 	// Separate is what the arena would be if no memory were used twice.
 	Separate int
+	// Kept is the size, in elements, of the weights as kernels want them, which
+	// are made again only when the weights change.
+	Kept int
 }
 
 // Flops is the number of floating-point operations of one run, two for each
@@ -89,7 +95,8 @@ type compiler struct {
 }
 
 // Compile orders the graph's operations, drops those that no output or gradient
-// needs, and assigns memory: a value's memory is used again after its last use.
+// needs, merges those the backend can run as one, see Fusing, and assigns
+// memory: a value's memory is used again after its last use.
 // Nodes run in the order they were created, forward before backward, so the
 // plan is the same in every process.
 func Compile(g *Graph, b Backend) (*Plan, error) {
@@ -100,14 +107,21 @@ func Compile(g *Graph, b Backend) (*Plan, error) {
 		owner: make(map[*Node]*buffer),
 		uses:  make(map[*Node]int),
 	}
-	order, err := c.order()
+	steps, err := c.steps()
 	if err != nil {
 		return nil, err
 	}
+	if g.Recompute {
+		steps = recompute(steps, g.loss)
+	}
+	if f, ok := b.(Fusing); ok {
+		steps = fuse(steps, c.ends(), f)
+	}
+	c.countUses(steps)
 	c.leaves()
 	home := c.gradientHomes()
-	for _, n := range order {
-		if err := c.emit(n, home, b); err != nil {
+	for _, s := range steps {
+		if err := c.emit(s, home, b); err != nil {
 			return nil, err
 		}
 	}
@@ -116,19 +130,18 @@ func Compile(g *Graph, b Backend) (*Plan, error) {
 	return c.plan, nil
 }
 
-// order returns the operations that are needed, operands first, and counts the
-// uses of every node.
-func (c *compiler) order() ([]*Node, error) {
+// steps returns the operations that are needed, operands first.
+func (c *compiler) steps() ([]*step, error) {
 	needed := map[*Node]bool{}
-	var order []*Node
+	var steps []*step
 	var visit func(n *Node) error
 	visit = func(n *Node) error {
-		c.uses[n]++
 		if needed[n] {
 			return nil
 		}
 		needed[n] = true
-		for _, child := range children(c.graph.expr, n) {
+		in := children(c.graph.expr, n)
+		for _, child := range in {
 			if child.ID() >= n.ID() {
 				return fmt.Errorf("graph: node %v is older than its operand %v", n, child)
 			}
@@ -136,16 +149,29 @@ func (c *compiler) order() ([]*Node, error) {
 				return err
 			}
 		}
-		order = append(order, n)
-		return nil
+		op, err := opOf(n)
+		steps = append(steps, &step{op, n, in})
+		return err
 	}
 	for _, n := range c.ends() {
 		if err := visit(n); err != nil {
 			return nil, err
 		}
 	}
-	slices.SortFunc(order, func(a, b *Node) int { return cmp.Compare(a.ID(), b.ID()) })
-	return order, nil
+	slices.SortFunc(steps, func(a, b *step) int { return cmp.Compare(a.node.ID(), b.node.ID()) })
+	return steps, nil
+}
+
+// countUses counts how often every node is read.
+func (c *compiler) countUses(steps []*step) {
+	for _, s := range steps {
+		for _, n := range s.in {
+			c.uses[n]++
+		}
+	}
+	for _, n := range c.ends() {
+		c.uses[n]++
+	}
 }
 
 // ends are the nodes whose values are wanted.
@@ -184,15 +210,12 @@ func (c *compiler) gradient(i int) Ref {
 	return Ref{Space: Gradients, Offset: p.Offset, Shape: p.Shape, DType: c.graph.DType}
 }
 
-func (c *compiler) emit(n *Node, home map[*Node]int, b Backend) error {
+func (c *compiler) emit(s *step, home map[*Node]int, b Backend) error {
+	n := s.node
 	if _, isLeaf := c.place[n]; isLeaf {
 		return nil
 	}
-	op, err := opOf(n)
-	if err != nil {
-		return err
-	}
-	if op == nil {
+	if s.op == nil {
 		value, ok := n.Value().(gorgonia.Scalar)
 		if !ok {
 			return fmt.Errorf("graph: %v is neither an operation nor a scalar constant", n)
@@ -200,18 +223,17 @@ func (c *compiler) emit(n *Node, home map[*Node]int, b Backend) error {
 		c.place[n] = Ref{Space: Constant, DType: c.graph.DType, Value: toFloat64(value)[0]}
 		return nil
 	}
-	operands := children(c.graph.expr, n)
 	now := len(c.plan.Instructions)
-	if view, ok := op.(View); ok {
-		if c.place[operands[0]].Space == Fed {
+	if view, ok := s.op.(View); ok {
+		if c.place[s.in[0]].Space == Fed {
 			return fmt.Errorf("graph: %v is a view of an input: apply Copy to the input first", n)
 		}
-		c.alias(n, operands[0], view.Index*elements(n.Shape()))
+		c.alias(n, s.in[0], view.Index*elements(n.Shape()))
 		return nil
 	}
-	in := Instruction{Op: op, Out: Ref{Shape: n.Shape(), DType: c.graph.DType}}
-	shapes := make([]Shape, len(operands))
-	for i, operand := range operands {
+	in := Instruction{Op: s.op, Out: Ref{Shape: n.Shape(), DType: c.graph.DType}}
+	shapes := make([]Shape, len(s.in))
+	for i, operand := range s.in {
 		in.In = append(in.In, c.place[operand])
 		shapes[i] = operand.Shape()
 		c.uses[operand]--
@@ -221,7 +243,7 @@ func (c *compiler) emit(n *Node, home map[*Node]int, b Backend) error {
 	}
 	size := elements(n.Shape())
 	c.plan.Separate += align(size)
-	out := c.reusable(op, operands, size)
+	out := c.reusable(s, size)
 	switch i, isGradient := home[n]; {
 	case isGradient:
 		in.Out = c.gradient(i)
@@ -230,9 +252,13 @@ func (c *compiler) emit(n *Node, home map[*Node]int, b Backend) error {
 		out = c.allocate(size, now)
 	}
 	c.place[n], c.owner[n] = in.Out, out
-	scratch := b.Workspace(op, n.Shape(), shapes)
+	at, weighted := WeightsAt(s.op)
+	keep := c.graph.KeepWeights && weighted && in.In[at].Space == Weights
+	scratch, kept := b.Workspace(s.op, n.Shape(), shapes, keep)
 	in.Scratch = Ref{Shape: Shape{scratch}, DType: c.graph.DType}
-	c.push(in, operands, out, scratch)
+	in.Kept = Ref{Space: Kept, Offset: c.plan.Kept, Shape: Shape{kept}, DType: c.graph.DType}
+	c.plan.Kept += align(kept)
+	c.push(in, s.in, out, scratch)
 	return nil
 }
 
@@ -266,24 +292,29 @@ func (c *compiler) alias(n, operand *Node, offset int) {
 	c.place[n], c.owner[n] = r, c.owner[operand]
 }
 
-// reusable returns the buffer of operand 0 if an elementwise op may overwrite
-// it: nothing reads it later, and it is all of its buffer.
-func (c *compiler) reusable(op Op, operands []*Node, size int) *buffer {
-	if _, ok := op.(InPlace); !ok {
+// reusable returns the buffer of the operand that a step may overwrite, if any:
+// nothing reads it later, and it is all of its buffer.
+func (c *compiler) reusable(s *step, size int) *buffer {
+	at := 0
+	switch s.op.(type) {
+	case InPlace:
+	case Plus:
+		at = len(s.in) - 1
+	default:
 		return nil
 	}
-	first := operands[0]
-	b := c.owner[first]
-	if b == nil || b.size != align(size) || c.uses[first] > 0 || c.place[first].Offset != 0 {
+	operand := s.in[at]
+	b := c.owner[operand]
+	if b == nil || b.size != align(size) || c.uses[operand] > 0 || c.place[operand].Offset != 0 {
 		return nil
 	}
-	if parent, _ := opOf(first); parent != nil {
+	if parent, _ := opOf(operand); parent != nil {
 		if _, isView := parent.(View); isView {
 			return nil
 		}
 	}
-	for _, other := range operands[1:] {
-		if c.owner[other] == b {
+	for i, other := range s.in {
+		if i != at && c.owner[other] == b {
 			return nil
 		}
 	}

@@ -236,8 +236,12 @@ func checkPlan(t *testing.T, g *graph.Graph, p *graph.Plan) {
 // scratchy is a device whose kernels need scratch memory of all sizes.
 type scratchy struct{ reference.Backend }
 
-func (scratchy) Workspace(op graph.Op, out graph.Shape, _ []graph.Shape) int {
-	return int(symbol(fmt.Sprintf("%T", op), out) % 70)
+func (scratchy) Workspace(op graph.Op, out graph.Shape, _ []graph.Shape, keep bool) (scratch, kept int) {
+	n := int(symbol(fmt.Sprintf("%T", op), out) % 70)
+	if keep {
+		return n, n + 1
+	}
+	return n, 0
 }
 
 func TestPlansOfNetworks(t *testing.T) {
@@ -398,6 +402,166 @@ func TestPlansOfRandomGraphs(t *testing.T) {
 	}
 	if inPlace == 0 || copies == 0 || aliased == 0 {
 		t.Errorf("%d instructions in place, %d copies of gradients, %d views inside values: want some of each", inPlace, copies, aliased)
+	}
+}
+
+// picky is a device that runs the fusions of some operations.
+type picky struct {
+	scratchy
+	hearts []string
+}
+
+func (b picky) Fuses(op graph.Op, in []graph.Shape) bool {
+	heart, _ := graph.Unfuse(op)
+	_, err := op.Infer(in)
+	return err == nil && slices.Contains(b.hearts, fmt.Sprintf("%T", heart))
+}
+
+func TestFusions(t *testing.T) {
+	x, y, v, w := []int{2, 4, 4, 3}, []int{2, 4, 4, 5}, []int{2, 5}, []int{1, 1, 3, 5}
+	conv := graph.Conv2D{Stride: 1}
+	for _, c := range []struct {
+		what   string
+		hearts []string
+		build  func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node
+		want   string
+	}{
+		{"everything around a convolution", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Conv(conv, b.Concat(in(2, 4, 4, 1), in(2, 4, 4, 2)), in(w...), in(5))
+			return map[string]*graph.Node{"out": b.Add(b.AddPerSample(h, in(v...)), in(y...))}
+		}, "Plus{PlusPerSample{Joined{Conv2D}}}"},
+		{"a backend without kernels", nil, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Conv(conv, b.Upsample(in(2, 2, 2, 3)), in(w...), in(5))
+			return map[string]*graph.Node{"out": b.Add(h, in(y...))}
+		}, "Upsample Conv2D Add"},
+		{"the second operand of a sum", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			return map[string]*graph.Node{"out": b.Add(in(y...), b.Conv(conv, in(x...), in(w...), in(5)))}
+		}, "Plus{Conv2D}"},
+		{"a result that is wanted itself", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Conv(conv, in(x...), in(w...), in(5))
+			return map[string]*graph.Node{"out": b.Add(h, in(y...)), "also": h}
+		}, "Conv2D Add"},
+		{"a result that is read twice", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Conv(conv, in(x...), in(w...), in(5))
+			return map[string]*graph.Node{"out": b.Add(h, b.SiLU(h))}
+		}, "Conv2D SiLU Add"},
+		{"one that adds itself", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Conv(conv, in(x...), in(w...), in(5))
+			return map[string]*graph.Node{"out": b.Add(h, h)}
+		}, "Conv2D Add"},
+		{"an image that others read whole", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Concat(in(2, 4, 4, 1), in(2, 4, 4, 2))
+			return map[string]*graph.Node{"out": b.Conv(conv, h, in(w...), in(5)), "also": b.SiLU(h)}
+		}, "Concat Conv2D SiLU"},
+		{"an image that all can read in parts", []string{"graph.Conv2D", "graph.SiLU"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Concat(in(2, 4, 4, 1), in(2, 4, 4, 2))
+			return map[string]*graph.Node{"out": b.Conv(conv, h, in(w...), in(5)), "also": b.SiLU(h)}
+		}, "Joined{Conv2D} Joined{SiLU}"},
+	} {
+		b := graph.NewBuilder(graph.Float32)
+		inputs := 0
+		in := func(shape ...int) *graph.Node {
+			inputs++
+			return b.Input(fmt.Sprint("in", inputs), graph.Float32, shape...)
+		}
+		g := finish(t, b, nil, c.build(b, in))
+		p := compile(t, g, picky{hearts: c.hearts})
+		var names []string
+		for _, in := range p.Instructions {
+			names = append(names, fusionName(in.Op))
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%s: %s, want %s", c.what, got, c.want)
+		}
+	}
+}
+
+func fusionName(op graph.Op) string {
+	name := strings.TrimPrefix(fmt.Sprintf("%T", op), "graph.")
+	switch op := op.(type) {
+	case graph.Joined:
+		return name + "{" + fusionName(op.Of) + "}"
+	case graph.Doubled:
+		return name + "{" + fusionName(op.Of) + "}"
+	case graph.PlusPerSample:
+		return name + "{" + fusionName(op.Of) + "}"
+	case graph.Plus:
+		return name + "{" + fusionName(op.Of) + "}"
+	}
+	return name
+}
+
+func TestSumMayOverwriteItsLastOperand(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		b := graph.NewBuilder(graph.Float32)
+		x := b.Input("x", graph.Float32, 2, 4, 4, 3)
+		residual := b.SiLU(x)
+		h := b.Conv(graph.Conv2D{Stride: 1}, x, b.Input("w", graph.Float32, 1, 1, 3, 3), b.Input("bias", graph.Float32, 3))
+		outputs := map[string]*graph.Node{"out": b.Add(h, residual)}
+		if kept {
+			outputs["residual"] = residual
+		}
+		p := compile(t, finish(t, b, nil, outputs), picky{hearts: []string{"graph.Conv2D"}})
+		sum := p.Instructions[len(p.Instructions)-1]
+		if over := sum.Out.Offset == sum.In[3].Offset; fusionName(sum.Op) != "Plus{Conv2D}" || over == kept {
+			t.Errorf("%s of a residual that is kept (%v) overwrites it: %v", fusionName(sum.Op), kept, over)
+		}
+	}
+}
+
+func TestWeightsAreKeptOnlyIfTheyAreParameters(t *testing.T) {
+	b := graph.NewBuilder(graph.Float32)
+	x := b.Input("x", graph.Float32, 3, 4)
+	w, bias := b.Param("w", graph.LinearWeight, graph.Init{}, 4, 4), b.Param("bias", graph.Vector, graph.Init{}, 4)
+	computed := b.Apply(graph.Copy{}, b.Input("computed", graph.Float32, 4, 4))
+	g := finish(t, b, nil, map[string]*graph.Node{"out": b.Linear(b.Linear(x, w, bias), computed, bias)})
+	if !g.KeepWeights {
+		t.Error("a graph without a loss does not keep weights")
+	}
+	kept := 0
+	p := compile(t, g, scratchy{})
+	for _, in := range p.Instructions {
+		if n := in.Kept.Len(); n > 0 {
+			kept += (n + 15) / 16 * 16
+			if in.In[1].Space != graph.Weights {
+				t.Error("the transform of a computed value is kept")
+			}
+		}
+	}
+	if kept == 0 || kept != p.Kept {
+		t.Errorf("%d elements are kept, the plan says %d: want the same and some", kept, p.Kept)
+	}
+	g.KeepWeights = false
+	if p := compile(t, g, scratchy{}); p.Kept != 0 {
+		t.Errorf("%d elements are kept by a graph that keeps no weights", p.Kept)
+	}
+}
+
+func TestRecomputing(t *testing.T) {
+	for _, kind := range []string{"resnet", "simple"} {
+		for _, b := range []graph.Backend{reference.Backend{}, picky{hearts: []string{"graph.GroupNorm", "graph.Conv2D", "graph.Conv2DGradWeight"}}} {
+			g := networkGraph(t, graph.Float64, kind)
+			run := func(again bool) ([]float64, *graph.Plan) {
+				g.Recompute = again
+				p := compile(t, g, b)
+				d := definePlan(t, p, feedsFor(g))
+				d.run()
+				return d.arena(graph.Grads), p
+			}
+			want, keeping := run(false)
+			got, p := run(true)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: recomputing changes the gradients", kind)
+			}
+			most := keeping.Arena
+			if kind == "resnet" { // the other reads normalisations through a sum, which is kept
+				most = most * 9 / 10
+			}
+			if p.Arena > most || len(p.Instructions) <= len(keeping.Instructions) {
+				t.Errorf("%s: %d instructions over %d elements, %d over %d without recomputing: want more, over less memory",
+					kind, len(p.Instructions), p.Arena, len(keeping.Instructions), keeping.Arena)
+			}
+		}
 	}
 }
 

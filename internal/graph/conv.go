@@ -10,6 +10,28 @@ import "fmt"
 type Conv2D struct {
 	Stride                   int
 	Top, Bottom, Left, Right int // padding
+	// Algorithm is a wish: a backend has its own for what it cannot run so.
+	Algorithm ConvAlgorithm
+}
+
+// ConvAlgorithm is how a convolution is computed.
+type ConvAlgorithm string
+
+const (
+	// AutoConv is Winograd where that is faster.
+	AutoConv ConvAlgorithm = "auto"
+	// DirectConv multiplies every weight with every pixel it meets.
+	DirectConv ConvAlgorithm = "direct"
+	// WinogradConv is F(4x4,3x3) of Lavin & Gray, "Fast Algorithms for
+	// Convolutional Neural Networks" (2015): a quarter of the multiplications of
+	// a 3x3 convolution of stride 1, with rounding errors about three times as
+	// large.
+	WinogradConv ConvAlgorithm = "winograd"
+)
+
+// ConvAlgorithms lists the names of algorithms. No name is AutoConv.
+func ConvAlgorithms() []string {
+	return []string{string(AutoConv), string(DirectConv), string(WinogradConv)}
 }
 
 // Conv2DGradData is d loss/dx of a Conv2D, from w and dy. Height and Width are
@@ -110,6 +132,8 @@ func (o Conv2D) Flops(_ Shape, in []Shape) int64 {
 	return g.flops()
 }
 
+func (Conv2D) WeightsAt() int { return 1 }
+
 func (o Conv2D) Wrt() []bool { return []bool{true, true, true} }
 
 func (o Conv2D) Grad(b *Builder, in []*Node, _, dy *Node) []*Node {
@@ -145,6 +169,8 @@ func (o Conv2DGradData) Flops(_ Shape, in []Shape) int64 {
 	g, _ := o.GeometryOf(in[0], in[1])
 	return g.flops()
 }
+
+func (Conv2DGradData) WeightsAt() int { return 0 }
 
 // GeometryOf spells out the convolution whose input and output gradient have
 // the given shapes.

@@ -110,7 +110,8 @@ func (o Dropout) Infer(in []Shape) (Shape, error) {
 	return in[0].Clone(), checkKeys(in[1], in[0][0])
 }
 
-func (Dropout) InPlace() {}
+func (Dropout) InPlace()      {}
+func (Dropout) Recomputable() {}
 
 func (o Dropout) Eval(out Operand, in []Operand) {
 	size := len(out.Data) / out.Shape[0]

@@ -45,6 +45,13 @@ type Graph struct {
 	Inputs  []Input
 	Outputs []Output
 	Layout  *Layout
+	// KeepWeights says that the program will run more than once between two
+	// changes of the weights, so that what kernels make of them is worth keeping.
+	// Finish sets it for a graph without a loss.
+	KeepWeights bool
+	// Recompute says that the backward pass computes cheap results again instead
+	// of having the forward pass keep them: see Recomputable.
+	Recompute bool
 
 	expr   *gorgonia.ExprGraph
 	params []*Node // by position in Layout.Params

@@ -51,11 +51,18 @@ type definition struct {
 // define loads a graph; its weights are normal numbers until they are set.
 func define(t *testing.T, g *graph.Graph, feeds graph.Feeds) *definition {
 	t.Helper()
+	return definePlan(t, compile(t, g, reference.Backend{}), feeds)
+}
+
+// definePlan is define for a plan, whatever device it was made for.
+func definePlan(t *testing.T, plan *graph.Plan, feeds graph.Feeds) *definition {
+	t.Helper()
+	g := plan.Graph
 	state, err := reference.Backend{}.NewState(g.Layout, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := reference.Backend{}.Load(compile(t, g, reference.Backend{}), state, graph.Params)
+	program, err := reference.Backend{}.Load(plan, state, graph.Params)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,43 +8,90 @@ import (
 // GroupNormStats computes, for each image and each of Groups groups of
 // neighbouring channels of x [N,H,W,C], the mean and 1/sqrt(variance + Eps),
 // biased variance: [N,Groups,2].
+//
+// With Concat, here and in the operations below, two operands a [N,H,W,Ca] and
+// b [N,H,W,Cb] stand in the place of x, which is their concatenation on
+// channels. A group may hold channels of both.
 type GroupNormStats struct {
 	Groups int
 	Eps    float64
+	Concat bool
 }
 
 // GroupNorm (Wu & He, 2018) normalises x by the statistics of its group, then
 // scales and shifts each channel and, with SiLU, applies z*sigmoid(z):
 //
-//	z = (x - mean) rstd gamma + beta
+//	xhat = (x - mean) rstd   z = xhat gamma + beta
 //
 // Operands: x, stats of GroupNormStats, gamma [C], beta [C].
 type GroupNorm struct {
 	Groups int
 	SiLU   bool
+	Concat bool
+}
+
+// GroupNormGradSums is [N,2,C], from which the gradients follow: for each image
+// and channel the sum over pixels of dz xhat, then that of dz, where dz is
+// d loss/dz. Operands: those of GroupNorm, then dy.
+type GroupNormGradSums struct {
+	Groups int
+	SiLU   bool
+	Concat bool
 }
 
 // GroupNormGradData is the whole d loss/dx of GroupNorm, through the statistics
-// too. Operands: those of GroupNorm, then dy.
+// too: with m the number of elements of a group and sums over it,
+//
+//	dx = rstd (gamma dz - sum(gamma dz)/m - xhat sum(gamma dz xhat)/m)
+//
+// Operands: those of GroupNorm, then dy and GroupNormGradSums. With Concat the
+// output is the gradient of the concatenation.
 type GroupNormGradData struct {
 	Groups int
 	SiLU   bool
+	Concat bool
 }
 
-// GroupNormGradAffine is [2,C]: d loss/dgamma, then d loss/dbeta. Operands:
-// those of GroupNorm, then dy.
-type GroupNormGradAffine struct {
-	Groups int
-	SiLU   bool
-}
+// GroupNormGradAffine is [2,C], d loss/dgamma, then d loss/dbeta: the sum over
+// images of GroupNormGradSums.
+type GroupNormGradAffine struct{}
 
 // GroupNorm adds a group normalisation of x, optionally followed by SiLU.
 func (b *Builder) GroupNorm(x, gamma, beta *Node, groups int, eps float64, silu bool) *Node {
-	stats := b.Apply(GroupNormStats{groups, eps}, x)
-	return b.Apply(GroupNorm{groups, silu}, x, stats, gamma, beta)
+	stats := b.Apply(GroupNormStats{Groups: groups, Eps: eps}, x)
+	return b.Apply(GroupNorm{Groups: groups, SiLU: silu}, x, stats, gamma, beta)
+}
+
+// joinedShapes puts the shape of their concatenation in the place of the first
+// two operands.
+func joinedShapes(concat bool, in []Shape) ([]Shape, error) {
+	if !concat {
+		return in, nil
+	}
+	x, err := Concat{}.Infer(in[:2])
+	if err != nil {
+		return nil, fmt.Errorf("group norm: %w", err)
+	}
+	return append([]Shape{x}, in[2:]...), nil
+}
+
+// joinedOperands is joinedShapes with the values.
+func joinedOperands(concat bool, in []Operand) []Operand {
+	if !concat {
+		return in
+	}
+	a, b := in[0], in[1]
+	x := Operand{Shape: a.Shape.Clone(), Data: make([]float64, len(a.Data)+len(b.Data))}
+	x.Shape[len(x.Shape)-1] += last(b.Shape)
+	Concat{}.Eval(x, in[:2])
+	return append([]Operand{x}, in[2:]...)
 }
 
 func (o GroupNormStats) Infer(in []Shape) (Shape, error) {
+	in, err := joinedShapes(o.Concat, in)
+	if err != nil {
+		return nil, err
+	}
 	if len(in[0]) != 4 {
 		return nil, fmt.Errorf("group norm: want [N,H,W,C], have %v", in[0])
 	}
@@ -75,7 +122,7 @@ func eachGroup(x Shape, groups int, f func(group int, elements func(yield func(i
 }
 
 func (o GroupNormStats) Eval(out Operand, in []Operand) {
-	x := in[0]
+	x := joinedOperands(o.Concat, in)[0]
 	size := float64(elements(x.Shape) / (x.Shape[0] * o.Groups))
 	eachGroup(x.Shape, o.Groups, func(group int, members func(func(int) bool)) {
 		var mean, variance float64
@@ -90,14 +137,24 @@ func (o GroupNormStats) Eval(out Operand, in []Operand) {
 }
 
 func (o GroupNorm) Infer(in []Shape) (Shape, error) {
+	in, err := joinedShapes(o.Concat, in)
+	if err != nil {
+		return nil, err
+	}
+	return o.infer(in)
+}
+
+// infer is Infer of joined operands.
+func (o GroupNorm) infer(in []Shape) (Shape, error) {
 	x, stats, gamma, beta := in[0], in[1], in[2], in[3]
-	if !stats.Eq(Shape{x[0], o.Groups, 2}) || !gamma.Eq(Shape{x[3]}) || !beta.Eq(gamma) {
+	if len(x) != 4 || !stats.Eq(Shape{x[0], o.Groups, 2}) || !gamma.Eq(Shape{x[3]}) || !beta.Eq(gamma) {
 		return nil, fmt.Errorf("group norm: input %v, statistics %v, scale %v and shift %v do not fit", x, stats, gamma, beta)
 	}
 	return x.Clone(), nil
 }
 
 func (o GroupNorm) Eval(out Operand, in []Operand) {
+	in = joinedOperands(o.Concat, in)
 	x, stats, gamma, beta := in[0], in[1], in[2], in[3]
 	c := x.Shape[3]
 	eachGroup(x.Shape, o.Groups, func(group int, members func(func(int) bool)) {
@@ -112,17 +169,61 @@ func (o GroupNorm) Eval(out Operand, in []Operand) {
 	})
 }
 
-func (o GroupNorm) Wrt() []bool { return []bool{true, false, true, true} }
+func (GroupNorm) Recomputable() {}
+
+func (o GroupNorm) Wrt() []bool {
+	if o.Concat {
+		return []bool{true, true, false, true, true}
+	}
+	return []bool{true, false, true, true}
+}
 
 func (o GroupNorm) Grad(b *Builder, in []*Node, _, dy *Node) []*Node {
 	operands := append(append([]*Node{}, in...), dy)
-	dx := b.Apply(GroupNormGradData(o), operands...)
-	affine := b.Apply(GroupNormGradAffine(o), operands...)
-	return []*Node{dx, nil, b.View(affine, 0), b.View(affine, 1)}
+	sums := b.Apply(GroupNormGradSums(o), operands...)
+	dx := b.Apply(GroupNormGradData(o), append(operands, sums)...)
+	affine := b.Apply(GroupNormGradAffine{}, sums)
+	dgamma, dbeta := b.View(affine, 0), b.View(affine, 1)
+	if b.err != nil || !o.Concat {
+		return []*Node{dx, nil, dgamma, dbeta}
+	}
+	ca, cb := last(in[0].Shape()), last(in[1].Shape())
+	da := b.Apply(SliceChannels{From: 0, Width: ca}, dx)
+	db := b.Apply(SliceChannels{From: ca, Width: cb}, dx)
+	return []*Node{da, db, nil, dgamma, dbeta}
+}
+
+func (o GroupNormGradSums) Infer(in []Shape) (Shape, error) {
+	x, err := inferGrad(GroupNorm(o), in)
+	if err != nil {
+		return nil, err
+	}
+	return Shape{x[0], 2, x[3]}, nil
+}
+
+// inferGrad is the shape of x, which dy, the operand after those of GroupNorm,
+// must have.
+func inferGrad(o GroupNorm, in []Shape) (Shape, error) {
+	in, err := joinedShapes(o.Concat, in)
+	if err != nil {
+		return nil, err
+	}
+	x, err := o.infer(in)
+	if err != nil {
+		return nil, err
+	}
+	return sameShape("group norm gradient", []Shape{x, in[4]})
 }
 
 func (o GroupNormGradData) Infer(in []Shape) (Shape, error) {
-	return sameShape("group norm gradient", []Shape{in[0], in[4]})
+	x, err := inferGrad(GroupNorm(o), in)
+	if err != nil {
+		return nil, err
+	}
+	if sums := in[len(in)-1]; !sums.Eq(Shape{x[0], 2, x[3]}) {
+		return nil, fmt.Errorf("group norm gradient: input %v and sums %v do not fit", x, sums)
+	}
+	return x, nil
 }
 
 // normGrad calls f for each element i of a group with xhat = (x-mean) rstd and
@@ -141,16 +242,33 @@ func normGrad(o GroupNorm, in []Operand, group int, members func(func(int) bool)
 	}
 }
 
+func (o GroupNormGradSums) Eval(out Operand, in []Operand) {
+	in = joinedOperands(o.Concat, in)
+	x := in[0].Shape
+	size, c := x[1]*x[2]*x[3], x[3]
+	clear(out.Data)
+	eachGroup(x, o.Groups, func(group int, members func(func(int) bool)) {
+		normGrad(GroupNorm(o), in, group, members, func(i int, xhat, dz float64) {
+			sums := out.Data[i/size*2*c:]
+			sums[i%c] += dz * xhat
+			sums[c+i%c] += dz
+		})
+	})
+}
+
 func (o GroupNormGradData) Eval(out Operand, in []Operand) {
-	x, stats, gamma := in[0], in[1], in[2]
+	in = joinedOperands(o.Concat, in)
+	x, stats, gamma, sums := in[0], in[1], in[2], in[5]
 	c := x.Shape[3]
-	size := float64(elements(x.Shape) / (x.Shape[0] * o.Groups))
+	width := c / o.Groups
+	size := float64(x.Shape[1] * x.Shape[2] * width)
 	eachGroup(x.Shape, o.Groups, func(group int, members func(func(int) bool)) {
 		var sum, dot float64
-		normGrad(GroupNorm(o), in, group, members, func(i int, xhat, dz float64) {
-			sum += dz * gamma.Data[i%c] / size
-			dot += dz * gamma.Data[i%c] * xhat / size
-		})
+		image, first := group/o.Groups, group%o.Groups*width
+		for channel := first; channel < first+width; channel++ {
+			dot += gamma.Data[channel] * sums.Data[image*2*c+channel] / size
+			sum += gamma.Data[channel] * sums.Data[image*2*c+c+channel] / size
+		}
 		rstd := stats.Data[2*group+1]
 		normGrad(GroupNorm(o), in, group, members, func(i int, xhat, dz float64) {
 			out.Data[i] = rstd * (dz*gamma.Data[i%c] - sum - xhat*dot)
@@ -158,15 +276,16 @@ func (o GroupNormGradData) Eval(out Operand, in []Operand) {
 	})
 }
 
-func (o GroupNormGradAffine) Infer(in []Shape) (Shape, error) { return Shape{2, in[0][3]}, nil }
+func (GroupNormGradAffine) Infer(in []Shape) (Shape, error) {
+	if len(in[0]) != 3 {
+		return nil, fmt.Errorf("group norm gradient: want sums [N,2,C], have %v", in[0])
+	}
+	return in[0][1:].Clone(), nil
+}
 
-func (o GroupNormGradAffine) Eval(out Operand, in []Operand) {
-	c := in[0].Shape[3]
+func (GroupNormGradAffine) Eval(out Operand, in []Operand) {
 	clear(out.Data)
-	eachGroup(in[0].Shape, o.Groups, func(group int, members func(func(int) bool)) {
-		normGrad(GroupNorm(o), in, group, members, func(i int, xhat, dz float64) {
-			out.Data[i%c] += dz * xhat
-			out.Data[c+i%c] += dz
-		})
-	})
+	for i, sum := range in[0].Data {
+		out.Data[i%len(out.Data)] += sum
+	}
 }

@@ -50,6 +50,8 @@ func (Linear) Flops(out Shape, in []Shape) int64 {
 	return 2 * int64(elements(out)) * int64(in[1][0])
 }
 
+func (Linear) WeightsAt() int { return 1 }
+
 func (Linear) Wrt() []bool { return []bool{true, true, true} }
 
 func (Linear) Grad(b *Builder, in []*Node, _, dy *Node) []*Node {
@@ -83,6 +85,8 @@ func (LinearGradData) Eval(out Operand, in []Operand) {
 func (LinearGradData) Flops(out Shape, in []Shape) int64 {
 	return 2 * int64(elements(out)) * int64(in[0][1])
 }
+
+func (LinearGradData) WeightsAt() int { return 0 }
 
 func (LinearGradWeight) Infer(in []Shape) (Shape, error) {
 	x, dy := in[0], in[1]

@@ -46,6 +46,13 @@ type Costed interface {
 	Flops(out Shape, in []Shape) int64
 }
 
+// Weighted is an Op one of whose operands is weights, which a backend may
+// transform and keep.
+type Weighted interface {
+	// WeightsAt is the index of the operand.
+	WeightsAt() int
+}
+
 // operandType is the static type of a value.
 type operandType struct {
 	dtype DType

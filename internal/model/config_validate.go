@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ddpm/internal/graph"
 )
 
 const (
@@ -49,6 +51,8 @@ func (c Config) validateRanges() error {
 		return fmt.Errorf("model.block %q: want one of %s", c.Block, strings.Join(BlockKinds(), ", "))
 	case !slices.Contains(InitKinds(), c.Init):
 		return fmt.Errorf("model.init %q: want one of %s", c.Init, strings.Join(InitKinds(), ", "))
+	case c.Conv != "" && !slices.Contains(graph.ConvAlgorithms(), c.Conv):
+		return fmt.Errorf("model.conv %q: want one of %s", c.Conv, strings.Join(graph.ConvAlgorithms(), ", "))
 	case c.Channels < 1:
 		return fmt.Errorf("model.channels %d: want at least 1", c.Channels)
 	case len(c.Mult) == 0:

@@ -20,6 +20,7 @@ func (n *network) convolve(b *graph.Builder, name string, op graph.Conv2D, x *gr
 	}
 	b = b.Scope(name)
 	in := channelsOf(x)
+	op.Algorithm = graph.ConvAlgorithm(n.Conv)
 	weight, bias := n.inits(size*size*in, size*size*out)
 	w := b.Param("weight", graph.ConvWeight, weight, size, size, in, out)
 	return b.Conv(op, x, w, b.Param("bias", graph.Vector, bias, out))

@@ -37,7 +37,7 @@ func NewPlan(s Setup) (*Plan, error) {
 	if p.prediction, err = sched.ParsePrediction(s.Diffusion.Prediction); err != nil {
 		return nil, err
 	}
-	if p.Step, err = compileStep(s.Backend, s.Model, s.Size, s.Train.Batch/s.Train.Accumulate); err != nil {
+	if p.Step, err = compileStep(s); err != nil {
 		return nil, err
 	}
 	p.Layout = p.Step.Graph.Layout
@@ -51,12 +51,15 @@ func NewPlan(s Setup) (*Plan, error) {
 	return p, nil
 }
 
-func compileStep(b graph.Backend, c model.Config, s model.Size, n int) (*graph.Plan, error) {
-	g, err := lossGraph(c, s, n)
+// compileStep compiles the forward and backward pass of a part of a batch.
+func compileStep(s Setup) (*graph.Plan, error) {
+	g, err := lossGraph(s.Model, s.Size, s.Train.Batch/s.Train.Accumulate)
 	if err != nil {
 		return nil, err
 	}
-	return graph.Compile(g, b)
+	g.KeepWeights = s.Train.Accumulate > 1
+	g.Recompute = s.Train.Recompute
+	return graph.Compile(g, s.Backend)
 }
 
 // previewBatch is the number of images drawn at a time for sample grids.
@@ -91,15 +94,15 @@ func (p *Plan) Memory() []Memory {
 		{"gradient sum", arena},
 		{"Adam moments", 2 * arena},
 		{"activations and scratch", 4 * int64(p.Step.Arena)},
-		{"sample grids", 4*int64(p.Preview.Arena) + 4*image*int64(p.Train.Samples)},
+		{"weights as kernels want them", 4 * int64(p.Step.Kept)},
+		{"sample grids", 4*int64(p.Preview.Arena+p.Preview.Kept) + 4*image*int64(p.Train.Samples)},
 		{"checkpoint in the making", arena},
 		{"images read ahead", image * batch * int64(p.Data.Prefetch+1)},
 		{"inputs", p.inputBytes()},
 	}
-	if p.Train.Accumulate == 1 {
-		kinds = slices.DeleteFunc(kinds, func(m Memory) bool { return m.Kind == "gradient sum" })
-	}
-	return kinds
+	return slices.DeleteFunc(kinds, func(m Memory) bool {
+		return m.Bytes == 0 || m.Kind == "gradient sum" && p.Train.Accumulate == 1
+	})
 }
 
 func (p *Plan) inputBytes() int64 {
@@ -167,7 +170,7 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 	defer func() { err = errors.Join(err, state.Close()) }()
 	left := limit
 	for _, s := range p.trials() {
-		plan, err := compileStep(s.Backend, s.Model, s.Size, s.Train.Batch)
+		plan, err := compileStep(s)
 		if err != nil {
 			return t, err
 		}

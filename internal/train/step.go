@@ -29,6 +29,7 @@ type stepper struct {
 	part   int // images the program takes at once
 	values int // of an image
 	feeds  graph.Feeds
+	images []byte // of a part, fed
 	in     inputs
 	loss   [1]float32
 }
@@ -71,13 +72,14 @@ func newStepper(s Setup, plan *graph.Plan, schedule *sched.Schedule, prediction 
 		return nil, err
 	}
 	floats := func() []float32 { return make([]float32, part) }
+	images := make([]byte, part*s.Size.Values())
 	in := inputs{floats(), floats(), floats(), floats(), floats(), floats(), make([]uint32, 4*part)}
 	return &stepper{
 		cfg: s.Train, seed: s.Seed, flip: s.Data.Flip,
 		schedule: schedule, prediction: prediction, state: state, program: program,
-		part: part, values: s.Size.Values(), in: in,
+		part: part, values: s.Size.Values(), images: images, in: in,
 		feeds: graph.Feeds{
-			"keys": in.keys, "flip": in.flip, "t": in.t, "signal": in.signal, "noise": in.noise,
+			"images": images, "keys": in.keys, "flip": in.flip, "t": in.t, "signal": in.signal, "noise": in.noise,
 			"target_signal": in.targetSignal, "target_eps": in.targetEp,
 		},
 	}, nil
@@ -118,7 +120,7 @@ func (s *stepper) gradient(ctx context.Context, k int, batch *data.Batch) (loss 
 	for i := range parts {
 		first := i * s.part
 		s.draw(k, first)
-		s.feeds["images"] = batch.Images[first*s.values : (first+s.part)*s.values]
+		copy(s.images, batch.Images[first*s.values:(first+s.part)*s.values])
 		if err := s.program.Run(ctx, s.feeds); err != nil {
 			return 0, err
 		}

@@ -4,27 +4,39 @@ import (
 	"math"
 
 	"ddpm/internal/graph/cpu/gemm"
+	"ddpm/internal/graph/cpu/vector"
 )
 
 // attentionCuts says how attention over sequences [B,L,C] is cut. Rows of the
 // matrix of scores are made a block at a time, enough for a worker to keep in
 // its cache, and never all at once.
+//
+// What all blocks of a sequence multiply with, a worker packs when it comes to
+// the sequence. Tasks are in the order of sequences, so it does that about once
+// for each, and there is memory for one sequence a worker.
 type attentionCuts struct {
 	length, channels, heads, width int // width of a head
 	sequences                      int // B*heads
 	blocks                         int // of the rows of a sequence
+	parts                          int // runs of blocks that one task of the gradient takes
 	rows                           int // of the largest block
 	pitch                          int // of a row of scores
 	scale                          float32
 }
 
-// scoreElements is about how many scores a worker keeps.
-const scoreElements = 1 << 15
+// scoreElements is about how many scores a worker keeps. fewTasks is enough for
+// the gradient, which pays for each part of a sequence after the first with
+// memory for its share of two sums.
+const (
+	scoreElements = 1 << 15
+	fewTasks      = 8
+)
 
 func cutAttention(b, l, c, heads int) attentionCuts {
 	a := attentionCuts{length: l, channels: c, heads: heads, width: c / heads, sequences: b * heads}
 	a.blocks = ceil(l, min(112, max(14, scoreElements/l)))
 	a.rows = ceil(l, a.blocks)
+	a.parts = min(a.blocks, ceil(fewTasks, a.sequences))
 	// One cache line more than the row: columns of scores are read too, and
 	// a power of two would map them all to the same few sets of the cache.
 	a.pitch = ceil(l, 16)*16 + 16
@@ -38,46 +50,72 @@ func (a attentionCuts) matrix(x []float32, sequence int) gemm.Matrix {
 	return gemm.Matrix{Data: x[first:], Stride: a.channels}
 }
 
+// scores is the softmax of rows [first, end) of q kᵀ / sqrt(d), into p.
+func (e *engine) scores(a attentionCuts, layout *gemm.Layout, p, q, kColumns []float32, first, end int) {
+	e.gemm.Block(&gemm.Strip{
+		Rows: end - first, A: q[first*a.channels:], Layout: layout, B: kColumns, C: p, Stride: a.pitch,
+	}, a.length)
+	e.vec.Softmax(a.block(p), end-first, a.length, a.scale)
+}
+
+// block is a block of scores as rows.
+func (a attentionCuts) block(p []float32) vector.Rows { return vector.Rows{Data: p, Stride: a.pitch} }
+
+// holding is, for each worker, the sequence whose operands it has packed.
+type holding []int
+
+func (h holding) reset() {
+	for i := range h {
+		h[i] = -1
+	}
+}
+
+// takes says whether a worker still has to pack a sequence, and notes that it
+// will.
+func (h holding) takes(worker, sequence int) bool {
+	if h[worker] == sequence {
+		return false
+	}
+	h[worker] = sequence
+	return true
+}
+
 // attention binds out = softmax(q kᵀ / sqrt(d)) v for each of heads heads on
 // q, k, v, out [b,l,c]; head h owns channels [h*d, (h+1)*d), d = c/heads.
 func (e *engine) attention(b, l, c, heads int, out, q, k, v, ws []float32) func() {
 	a := cutAttention(b, l, c, heads)
-	kSize, vSize := e.gemm.PackedSize(a.width, l), e.gemm.PackedSize(l, a.width)
-	ks := gemm.Carve(&ws, a.sequences*kSize)
-	vs := gemm.Carve(&ws, a.sequences*vSize)
-	scores := gemm.Carve(&ws, e.pool.Workers()*a.rows*a.pitch)
+	workers := e.pool.Workers()
+	ks := gemm.Carve(&ws, workers*e.gemm.PackedSize(a.width, l))
+	vs := gemm.Carve(&ws, workers*e.gemm.PackedSize(l, a.width))
+	blocks := gemm.Carve(&ws, workers*a.rows*a.pitch)
 	rowsOfQ := gemm.NewLayout(c, 1, a.width)
 	rowsOfP := gemm.NewLayout(a.pitch, 1, l)
 
-	pack := func(s, _ int) {
-		e.gemm.Pack(ks[s*kSize:][:kSize], a.matrix(k, s).T(), a.width, l)
-		e.gemm.Pack(vs[s*vSize:][:vSize], a.matrix(v, s), l, a.width)
-	}
+	held := make(holding, workers)
 	run := func(task, worker int) {
 		s := task / a.blocks
 		first, end := cut(l, a.blocks, task%a.blocks)
-		p := e.own(scores, worker)
+		kColumns, vRows, p := e.own(ks, worker), e.own(vs, worker), e.own(blocks, worker)
+		if held.takes(worker, s) {
+			e.gemm.Pack(kColumns, a.matrix(k, s).T(), a.width, l)
+			e.gemm.Pack(vRows, a.matrix(v, s), l, a.width)
+		}
+		e.scores(a, rowsOfQ, p, a.matrix(q, s).Data, kColumns, first, end)
 		e.gemm.Block(&gemm.Strip{
-			Rows: end - first, A: a.matrix(q, s).Data[first*c:], Layout: rowsOfQ, B: ks[s*kSize:][:kSize],
-			C: p, Stride: a.pitch,
-		}, l)
-		a.softmax(p, end-first)
-		e.gemm.Block(&gemm.Strip{
-			Rows: end - first, A: p, Layout: rowsOfP, B: vs[s*vSize:][:vSize],
-			C: a.matrix(out, s).Data[first*c:], Stride: c,
+			Rows: end - first, A: p, Layout: rowsOfP, B: vRows, C: a.matrix(out, s).Data[first*c:], Stride: c,
 		}, a.width)
 	}
 	return func() {
-		e.pool.Run(a.sequences, pack)
+		held.reset()
 		e.pool.Run(a.sequences*a.blocks, run)
 	}
 }
 
 func (e *engine) attentionWorkspace(b, l, c, heads int) int {
 	a := cutAttention(b, l, c, heads)
+	workers := e.pool.Workers()
 	return gemm.Scratch(
-		a.sequences*e.gemm.PackedSize(a.width, l), a.sequences*e.gemm.PackedSize(l, a.width),
-		e.pool.Workers()*a.rows*a.pitch)
+		workers*e.gemm.PackedSize(a.width, l), workers*e.gemm.PackedSize(l, a.width), workers*a.rows*a.pitch)
 }
 
 // attentionGrad binds dq, dk and dv, the gradients of attention. With the
@@ -86,6 +124,10 @@ func (e *engine) attentionWorkspace(b, l, c, heads int) int {
 //	dv = Pᵀ dout            dP = dout vᵀ
 //	dS = P (dP - sum over the row of P dP)
 //	dq = dS k / sqrt(d)     dk = dSᵀ q / sqrt(d)
+//
+// A block of rows of S adds to all of dk and dv. Where there are few sequences
+// they are cut into parts, runs of blocks; the first sums in the place of the
+// result, the others in memory of their own that is added in the end.
 func (e *engine) attentionGrad(b, l, c, heads int, dq, dk, dv, q, k, v, dout, ws []float32) func() {
 	a := cutAttention(b, l, c, heads)
 	workers := e.pool.Workers()
@@ -96,6 +138,9 @@ func (e *engine) attentionGrad(b, l, c, heads int, dq, dk, dv, q, k, v, dout, ws
 	blockRows := gemm.Carve(&ws, workers*block)
 	ps := gemm.Carve(&ws, workers*a.rows*a.pitch)
 	dps := gemm.Carve(&ws, workers*a.rows*a.pitch)
+	size := b * l * c // a part's share of dk, laid out as dk is
+	dkParts := gemm.Carve(&ws, (a.parts-1)*size)
+	dvParts := gemm.Carve(&ws, (a.parts-1)*size)
 
 	rowsOfQ := gemm.NewLayout(c, 1, a.width)
 	rowsOfP := gemm.NewLayout(a.pitch, 1, l)
@@ -105,37 +150,58 @@ func (e *engine) attentionGrad(b, l, c, heads int, dq, dk, dv, q, k, v, dout, ws
 		columnsOfP[i] = gemm.NewLayout(1, a.pitch, end-first)
 	}
 
-	run := func(s, worker int) {
-		q, k, v, dout := a.matrix(q, s), a.matrix(k, s), a.matrix(v, s), a.matrix(dout, s)
-		dq, dk, dv := a.matrix(dq, s), a.matrix(dk, s), a.matrix(dv, s)
+	held := make(holding, workers)
+	run := func(task, worker int) {
+		s, part := task/a.parts, task%a.parts
+		q, k, v, dout, dq := a.matrix(q, s), a.matrix(k, s), a.matrix(v, s), a.matrix(dout, s), a.matrix(dq, s)
+		dk, dv := dk, dv
+		if part > 0 {
+			dk, dv = dkParts[(part-1)*size:], dvParts[(part-1)*size:]
+		}
+		dk, dv = a.matrix(dk, s).Data, a.matrix(dv, s).Data
 		kColumns, vColumns, kRows := e.own(kColumns, worker), e.own(vColumns, worker), e.own(kRows, worker)
 		blockRows, p, dp := e.own(blockRows, worker), e.own(ps, worker), e.own(dps, worker)
-		e.gemm.Pack(kColumns, k.T(), a.width, l)
-		e.gemm.Pack(vColumns, v.T(), a.width, l)
-		e.gemm.Pack(kRows, k, l, a.width)
-		for i := range a.blocks {
+		if held.takes(worker, s) {
+			e.gemm.Pack(kColumns, k.T(), a.width, l)
+			e.gemm.Pack(vColumns, v.T(), a.width, l)
+			e.gemm.Pack(kRows, k, l, a.width)
+		}
+		// addTo adds leftᵀ right, of a block, to a sum over blocks.
+		from, to := cut(a.blocks, a.parts, part)
+		addTo := func(sum, left, right []float32, i, n int) {
+			e.gemm.Pack(blockRows, gemm.Matrix{Data: right, Stride: c}, n, a.width)
+			e.gemm.Block(&gemm.Strip{
+				Rows: l, A: left, Layout: columnsOfP[i], B: blockRows, C: sum, Stride: c, Accumulate: i > from,
+			}, a.width)
+		}
+		for i := from; i < to; i++ {
 			first, end := cut(l, a.blocks, i)
 			n := end - first
-			e.gemm.Block(&gemm.Strip{
-				Rows: n, A: q.Data[first*c:], Layout: rowsOfQ, B: kColumns, C: p, Stride: a.pitch,
-			}, l)
-			a.softmax(p, n)
+			e.scores(a, rowsOfQ, p, q.Data, kColumns, first, end)
 			e.gemm.Block(&gemm.Strip{
 				Rows: n, A: dout.Data[first*c:], Layout: rowsOfQ, B: vColumns, C: dp, Stride: a.pitch,
 			}, l)
-			a.softmaxGrad(dp, p, n)
+			e.vec.SoftmaxGrad(a.block(dp), a.block(p), n, l, a.scale)
 			e.gemm.Block(&gemm.Strip{
 				Rows: n, A: dp, Layout: rowsOfP, B: kRows, C: dq.Data[first*c:], Stride: c,
 			}, a.width)
-			for _, g := range [...]struct{ dst, left, right []float32 }{{dv.Data, p, dout.Data}, {dk.Data, dp, q.Data}} {
-				e.gemm.Pack(blockRows, gemm.Matrix{Data: g.right[first*c:], Stride: c}, n, a.width)
-				e.gemm.Block(&gemm.Strip{
-					Rows: l, A: g.left, Layout: columnsOfP[i], B: blockRows, C: g.dst, Stride: c, Accumulate: i > 0,
-				}, a.width)
-			}
+			addTo(dv, p, dout.Data[first*c:], i, n)
+			addTo(dk, dp, q.Data[first*c:], i, n)
 		}
 	}
-	return func() { e.pool.Run(a.sequences, run) }
+	addParts := forRange(e.pool, size, grain, func(from, to int) {
+		for i := range a.parts - 1 {
+			e.vec.Add(dk[from:to], dk[from:to], dkParts[i*size+from:i*size+to])
+			e.vec.Add(dv[from:to], dv[from:to], dvParts[i*size+from:i*size+to])
+		}
+	})
+	return func() {
+		held.reset()
+		e.pool.Run(a.sequences*a.parts, run)
+		if a.parts > 1 {
+			addParts()
+		}
+	}
 }
 
 func (e *engine) attentionGradWorkspace(b, l, c, heads int) int {
@@ -143,44 +209,8 @@ func (e *engine) attentionGradWorkspace(b, l, c, heads int) int {
 	workers := e.pool.Workers()
 	columns := workers * e.gemm.PackedSize(a.width, l)
 	scores := workers * a.rows * a.pitch
+	parts := (a.parts - 1) * b * l * c
 	return gemm.Scratch(
 		columns, columns, workers*e.gemm.PackedSize(l, a.width), workers*e.gemm.PackedSize(a.rows, a.width),
-		scores, scores)
-}
-
-// softmax turns rows of products q kᵀ into probabilities.
-func (a attentionCuts) softmax(p []float32, rows int) {
-	for i := range rows {
-		row := p[i*a.pitch:][:a.length]
-		highest := row[0]
-		for _, x := range row {
-			if x > highest { // five times as fast as max
-				highest = x
-			}
-		}
-		var sum float64
-		for j, x := range row {
-			y := exp64((x - highest) * a.scale)
-			row[j] = float32(y)
-			sum += y
-		}
-		inverse := float32(1 / sum)
-		for j := range row {
-			row[j] *= inverse
-		}
-	}
-}
-
-// softmaxGrad turns rows of dP into rows of dS / sqrt(d).
-func (a attentionCuts) softmaxGrad(dp, p []float32, rows int) {
-	for i := range rows {
-		dp, p := dp[i*a.pitch:][:a.length], p[i*a.pitch:][:a.length]
-		var sum float32
-		for j, x := range p {
-			sum += x * dp[j]
-		}
-		for j, x := range p {
-			dp[j] = a.scale * x * (dp[j] - sum)
-		}
-	}
+		scores, scores, parts, parts)
 }

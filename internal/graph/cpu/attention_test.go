@@ -56,7 +56,7 @@ func attentionOracle(b, l, c, heads int, q, k, v, dout []float32) (out, dq, dk, 
 
 func TestAttention(t *testing.T) {
 	for _, s := range []struct{ b, l, c, heads int }{
-		{1, 1, 4, 1}, {2, 7, 24, 2}, {3, 64, 48, 1}, {2, 64, 48, 4}, {1, 256, 20, 2}, {1, 301, 5, 1}, {1, 700, 6, 2},
+		{1, 1, 4, 1}, {2, 7, 24, 2}, {3, 64, 48, 1}, {2, 64, 48, 4}, {1, 256, 20, 2}, {1, 301, 5, 1}, {1, 700, 6, 2}, {9, 130, 6, 1},
 	} {
 		n := s.b * s.l * s.c
 		q, k, v, dout := gaussian(n, 1), gaussian(n, 2), gaussian(n, 3), gaussian(n, 4)
@@ -92,7 +92,7 @@ func TestAttentionOfLargeScores(t *testing.T) {
 }
 
 func BenchmarkAttention(b *testing.B) {
-	for _, s := range []struct{ b, l, c int }{{16, 64, 48}, {4, 256, 256}} {
+	for _, s := range []struct{ b, l, c int }{{16, 64, 48}, {16, 256, 256}, {1, 1024, 256}} {
 		n := s.b * s.l * s.c
 		q, k, v, dout := gaussian(n, 1), gaussian(n, 2), gaussian(n, 3), gaussian(n, 4)
 		out, dq, dk, dv := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)

@@ -15,6 +15,7 @@ import (
 	"runtime"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/gemm"
 	"ddpm/internal/graph/cpu/isa"
 )
 
@@ -48,9 +49,12 @@ func (b *Backend) Name() string {
 	return fmt.Sprintf("cpu: %v, %d thread%s", b.set, b.pool.Workers(), plural)
 }
 
-// Workspace is the scratch memory of an operation, in elements.
-func (b *Backend) Workspace(op graph.Op, out graph.Shape, in []graph.Shape) int {
-	return b.kernel(op, out, in).workspace
+// Workspace is the memory of an operation's kernel, in elements.
+func (b *Backend) Workspace(op graph.Op, out graph.Shape, in []graph.Shape, keep bool) (scratch, kept int) {
+	if k, ok := b.weightsKernel(op, in); ok {
+		return k.memory(keep)
+	}
+	return b.kernel(op, out, in).workspace, 0
 }
 
 // Close ends the workers.
@@ -70,10 +74,14 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 	}
 	p := &program{
 		plan:    plan,
+		state:   st,
 		arena:   make([]float32, plan.Arena),
+		version: -1,
 		weights: st.arenas[weights],
 		grads:   st.arenas[graph.Grads],
 	}
+	kept := make([]float32, gemm.Scratch(plan.Kept))
+	p.kept = gemm.Carve(&kept, plan.Kept)
 	for _, in := range plan.Graph.Inputs {
 		feed := memory{}
 		n := graph.Ref{Shape: in.Shape}.Len()
@@ -96,6 +104,11 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 			shapes[i] = r.Shape
 			m.in = append(m.in, p.at(r))
 		}
+		if k, ok := b.weightsKernel(instruction.Op, shapes); ok {
+			at, _ := graph.WeightsAt(instruction.Op)
+			p.load(k, m, m.f(at), p.at(instruction.Kept).floats)
+			continue
+		}
 		k := b.kernel(instruction.Op, instruction.Out.Shape, shapes)
 		if k.bind == nil {
 			return nil, fmt.Errorf("cpu: no kernel for %T", instruction.Op)
@@ -103,6 +116,24 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 		p.code = append(p.code, k.bind(m))
 	}
 	return p, nil
+}
+
+// load appends a kernel with weights. They are transformed when they have
+// changed, if there is memory to keep them, and else whenever the kernel runs:
+// once a step, as a step makes use of each form of a weight once.
+func (p *program) load(k weightsKernel, m operands, weights, kept []float32) {
+	if len(kept) > 0 {
+		m.form = kept
+		p.transforms = append(p.transforms, k.transform(kept, weights))
+		p.code = append(p.code, k.bind(m))
+		return
+	}
+	m.form = gemm.Carve(&m.ws, k.weights)
+	transform, run := k.transform(m.form, weights), k.bind(m)
+	p.code = append(p.code, func() {
+		transform()
+		run()
+	})
 }
 
 // memory is a value: one of the slices, by its type.
@@ -114,27 +145,43 @@ type memory struct {
 
 // operands are the memory of one instruction.
 type operands struct {
-	out []float32
-	in  []memory
-	ws  []float32
+	out  []float32
+	in   []memory
+	form []float32 // the weights as the kernel wants them
+	ws   []float32
 }
 
 // f is the i-th operand, of float32.
 func (m operands) f(i int) []float32 { return m.in[i].floats }
 
+// optional is the i-th operand, or nil if there are fewer.
+func (m operands) optional(i int) []float32 {
+	if i < len(m.in) {
+		return m.f(i)
+	}
+	return nil
+}
+
 // program is a plan whose kernels are bound.
 type program struct {
 	plan    *graph.Plan
+	state   *state
 	arena   []float32
+	kept    []float32
 	weights []float32
 	grads   []float32
 	feeds   []memory
 	code    []func()
+	// transforms fill kept from the weights of a version of the state.
+	transforms []func()
+	version    int
 }
 
 func (p *program) at(r graph.Ref) memory {
 	from, to := r.Offset, r.Offset+r.Len()
 	switch r.Space {
+	case graph.Kept:
+		return memory{floats: p.kept[from:to:to]}
 	case graph.Weights:
 		return memory{floats: p.weights[from:to:to]}
 	case graph.Gradients:
@@ -154,6 +201,12 @@ func (p *program) Run(ctx context.Context, feeds graph.Feeds) error {
 		if err := p.feeds[i].feed(in, feeds); err != nil {
 			return err
 		}
+	}
+	if p.version != p.state.version {
+		for _, transform := range p.transforms {
+			transform()
+		}
+		p.version = p.state.version
 	}
 	for _, run := range p.code {
 		if err := ctx.Err(); err != nil {

@@ -8,49 +8,23 @@ type kernel struct {
 	bind      func(m operands) func()
 }
 
-// kernel finds the kernel of an operation; its bind is nil if there is none.
+// kernel finds the kernel of an operation without weights, or without any that
+// it would transform; its bind is nil if there is none.
 func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 	p := e.pool
 	simple := func(bind func(m operands) func()) kernel { return kernel{0, bind} }
-	switch op := op.(type) {
-	case graph.Conv2D:
-		g, _ := op.Geometry(in[0], in[1])
-		c := convGeometry(g)
-		return kernel{e.conv2DWorkspace(c), func(m operands) func() {
-			return e.conv2D(c, m.out, m.f(0), m.f(1), m.f(2), m.ws)
-		}}
-	case graph.Conv2DGradData:
-		g, _ := op.GeometryOf(in[0], in[1])
-		c := convGeometry(g)
-		return kernel{e.conv2DGradDataWorkspace(c), func(m operands) func() {
-			return e.conv2DGradData(c, m.out, m.f(0), m.f(1), m.ws)
-		}}
+	heart, fusion := graph.Unfuse(op)
+	x, rest := unfuseShapes(fusion, in)
+	switch op := heart.(type) {
 	case graph.Conv2DGradWeight:
-		g, _ := op.GeometryOf(in[0], in[1])
-		c := convGeometry(g)
-		return kernel{e.conv2DGradWeightWorkspace(c), func(m operands) func() {
-			return e.conv2DGradWeight(c, m.out, m.f(0), m.f(1), m.ws)
-		}}
-
-	case graph.Linear:
-		rows, from, to := rowsOf(in[0]), in[1][0], in[1][1]
-		return kernel{e.linearWorkspace(rows, from, to), func(m operands) func() {
-			return e.linear(rows, from, to, m.out, m.f(0), m.f(1), m.f(2), m.ws)
-		}}
-	case graph.LinearGradData:
-		rows, from, to := rowsOf(in[1]), in[0][0], in[0][1]
-		return kernel{e.linearGradDataWorkspace(rows, from, to), func(m operands) func() {
-			return e.linearGradData(rows, from, to, m.out, m.f(0), m.f(1), m.ws)
-		}}
+		g, _ := op.GeometryOf(x.shape, rest[0])
+		return e.gradWeightKernel(convGeometry(g), x)
 	case graph.LinearGradWeight:
-		rows, from, to := rowsOf(in[0]), out[0], out[1]
-		return kernel{e.linearGradWeightWorkspace(rows, from, to), func(m operands) func() {
-			return e.linearGradWeight(rows, from, to, m.out, m.f(0), m.f(1), m.ws)
-		}}
+		return e.linearGradWeightKernel(rowsOf(x.shape), out[1], x)
 	case graph.SumRows:
 		rows, c := rowsOf(in[0]), out[0]
 		return kernel{sumRowsWorkspace(rows, c), func(m operands) func() {
-			return sumRows(p, rows, c, m.out, m.f(0), m.ws)
+			return e.sumRows(rows, c, m.out, m.f(0), m.ws)
 		}}
 
 	case graph.Attention:
@@ -67,39 +41,43 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 		}}
 
 	case graph.GroupNormStats:
-		n, pixels, c := image(in[0])
 		return simple(func(m operands) func() {
-			return groupNormStats(p, n, pixels, c, op.Groups, op.Eps, m.out, m.f(0))
+			g, _ := normOf(m, in, op.Groups, op.Concat, false)
+			return e.groupNormStats(g, op.Eps, m.out)
 		})
 	case graph.GroupNorm:
-		n, pixels, c := image(in[0])
 		return simple(func(m operands) func() {
-			return groupNorm(p, n, pixels, c, op.Groups, op.SiLU, m.out, m.f(0), m.f(1), m.f(2), m.f(3))
+			g, r := normOf(m, in, op.Groups, op.Concat, op.SiLU)
+			return e.groupNorm(g, m.out, r[0].floats, r[1].floats, r[2].floats)
+		})
+	case graph.GroupNormGradSums:
+		return simple(func(m operands) func() {
+			g, r := normOf(m, in, op.Groups, op.Concat, op.SiLU)
+			return e.groupNormGradSums(g, m.out, r[0].floats, r[1].floats, r[2].floats, r[3].floats)
 		})
 	case graph.GroupNormGradData:
-		n, pixels, c := image(in[0])
 		return simple(func(m operands) func() {
-			return groupNormGradData(p, n, pixels, c, op.Groups, op.SiLU, m.out, m.f(0), m.f(1), m.f(2), m.f(3), m.f(4))
+			g, r := normOf(m, in, op.Groups, op.Concat, op.SiLU)
+			return e.groupNormGradData(g, m.out, r[0].floats, r[1].floats, r[2].floats, r[3].floats, r[4].floats)
 		})
 	case graph.GroupNormGradAffine:
-		n, pixels, c := image(in[0])
-		return kernel{groupNormGradAffineWorkspace(n, c), func(m operands) func() {
-			return groupNormGradAffine(p, n, pixels, c, op.Groups, op.SiLU, m.out, m.f(0), m.f(1), m.f(2), m.f(3), m.f(4), m.ws)
-		}}
+		return simple(func(m operands) func() {
+			return e.groupNormGradAffine(in[0][0], in[0][2], m.out, m.f(0))
+		})
 
 	case graph.SiLU:
-		return simple(func(m operands) func() { return silu(p, len(m.out), m.out, m.f(0)) })
+		return simple(func(m operands) func() { return e.silu(len(m.out), m.out, m.f(0)) })
 	case graph.SiLUGrad:
-		return simple(func(m operands) func() { return siluGrad(p, len(m.out), m.out, m.f(0), m.f(1)) })
+		return simple(func(m operands) func() { return e.siluGrad(len(m.out), m.out, m.f(0), m.f(1)) })
 
 	case graph.Add:
-		return simple(func(m operands) func() { return add(p, len(m.out), m.out, m.f(0), m.f(1)) })
+		return simple(func(m operands) func() { return e.add(len(m.out), m.out, m.f(0), m.f(1)) })
 	case graph.AddPerSample:
 		n, pixels, c := image(out)
-		return simple(func(m operands) func() { return addPerSample(p, n, pixels, c, m.out, m.f(0), m.f(1)) })
+		return simple(func(m operands) func() { return e.addPerSample(n, pixels, c, m.out, m.f(0), m.f(1)) })
 	case graph.SumPixels:
 		n, pixels, c := image(in[0])
-		return simple(func(m operands) func() { return sumPixels(p, n, pixels, c, m.out, m.f(0)) })
+		return simple(func(m operands) func() { return e.sumPixels(n, pixels, c, m.out, m.f(0)) })
 	case graph.Copy:
 		return simple(func(m operands) func() { return copyInto(p, len(m.out), m.out, m.f(0)) })
 
@@ -108,7 +86,7 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 		return simple(func(m operands) func() { return upsampleNearest2x(p, n, h, w, c, m.out, m.f(0)) })
 	case graph.UpsampleGrad:
 		n, h, w, c := out[0], out[1], out[2], out[3]
-		return simple(func(m operands) func() { return upsampleNearest2xGrad(p, n, h, w, c, m.out, m.f(0)) })
+		return simple(func(m operands) func() { return e.upsampleNearest2xGrad(n, h, w, c, m.out, m.f(0)) })
 	case graph.Concat:
 		rows, a, b := rowsOf(out), in[0][len(in[0])-1], in[1][len(in[1])-1]
 		return simple(func(m operands) func() { return concat(p, rows, a, b, m.out, m.f(0), m.f(1)) })
@@ -126,11 +104,11 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 		return simple(func(m operands) func() { return noise(p, n, size, m.out, m.in[0].words, op.Stream) })
 	case graph.Mix:
 		n, size := samples(out)
-		return simple(func(m operands) func() { return mix(p, n, size, m.out, m.f(0), m.f(1), m.f(2), m.f(3)) })
+		return simple(func(m operands) func() { return e.mix(n, size, m.out, m.f(0), m.f(1), m.f(2), m.f(3)) })
 	case graph.Dropout:
 		n, size := samples(out)
 		return simple(func(m operands) func() {
-			return dropout(p, n, size, m.out, m.f(0), m.in[1].words, op.Stream, op.P)
+			return e.dropout(n, size, m.out, m.f(0), m.in[1].words, op.Stream, op.P)
 		})
 	case graph.TimestepEmbedding:
 		return simple(func(m operands) func() {
@@ -139,16 +117,28 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 
 	case graph.SquaredError:
 		n, size := samples(in[0])
-		return simple(func(m operands) func() { return squaredError(p, n, size, m.out, m.f(0), m.f(1)) })
+		return simple(func(m operands) func() { return e.squaredError(n, size, m.out, m.f(0), m.f(1)) })
 	case graph.SquaredErrorGrad:
 		n, size := samples(out)
-		return simple(func(m operands) func() { return squaredErrorGrad(p, n, size, m.out, m.f(0), m.f(1), m.f(2)) })
+		return simple(func(m operands) func() { return e.squaredErrorGrad(n, size, m.out, m.f(0), m.f(1), m.f(2)) })
 	case graph.Mean:
 		return simple(func(m operands) func() { return mean(p, in[0][0], m.out, m.f(0)) })
 	case graph.MeanGrad:
 		return simple(func(m operands) func() { return meanGrad(p, op.N, m.out, m.f(0)) })
 	}
 	return kernel{}
+}
+
+// normOf is the normalisation of operand 0, or 0 and 1 side by side, and the
+// operands that follow.
+func normOf(m operands, in []graph.Shape, groups int, concat, silu bool) (norm, []memory) {
+	n, pixels, c := image(in[0])
+	g := norm{N: n, P: pixels, groups: groups, x: plain(m.f(0), c), silu: silu}
+	if !concat {
+		return g, m.in[1:]
+	}
+	g.x.b, g.x.cb = m.f(1), in[1][3]
+	return g, m.in[2:]
 }
 
 // image splits [N,H,W,C] into images, pixels and channels.

@@ -48,52 +48,62 @@ func (g convGeometry) pointwise() bool {
 
 func (g convGeometry) pixels() int { return g.N * g.OH * g.OW }
 
-// conv2D binds y = conv(x, w) + bias; bias may be nil.
-func (e *engine) conv2D(g convGeometry, y, x, w, bias, ws []float32) func() {
-	if g.pointwise() {
-		return e.linear(g.pixels(), g.C, g.K, y, x, w, bias, ws)
-	}
-	taps := g.R * g.S * g.C
-	packed := gemm.Carve(&ws, e.gemm.PackedSize(taps, g.K))
-	pack := e.gemm.Packer(packed, g.K, taps, gemm.Matrix{Data: w, Stride: g.K})
+// direct binds y = conv(x, w) plus the epilogue, with weights packed by
+// directWeights.
+func (e *engine) direct(g convGeometry, y []float32, x source, packed []float32, epi epilogue, ws []float32) func() {
 	c := correlation{
 		convGeometry: g, image: g.OH * g.OW * g.K, row: g.OW * g.K, pixel: g.K,
-		y: y, x: x, packed: packed, bias: bias,
+		y: y, x: x, packed: packed, bias: epi.bias, addend: epi.residual,
+	}
+	prepare := func() {}
+	if epi.perSample != nil {
+		// One bias for each sample.
+		c.bias, c.biasStride = gemm.Carve(&ws, g.N*g.K), g.K
+		prepare = func() {
+			for n := range g.N {
+				row := c.bias[n*g.K:][:g.K]
+				copy(row, epi.perSample[n*g.K:])
+				for k, v := range epi.bias {
+					row[k] += v
+				}
+			}
+		}
 	}
 	tasks := e.correlationTasks(c)
 	run := e.correlate(c, gemm.Carve(&ws, e.pool.Workers()*c.patchSize()))
 	return func() {
-		pack()
+		prepare()
 		e.pool.Run(tasks, run)
 	}
 }
 
-func (e *engine) conv2DWorkspace(g convGeometry) int {
-	if g.pointwise() {
-		return e.linearWorkspace(g.pixels(), g.C, g.K)
-	}
+func (e *engine) directWorkspace(g convGeometry) int {
 	c := correlation{convGeometry: g}
-	return gemm.Scratch(e.gemm.PackedSize(g.R*g.S*g.C, g.K), e.pool.Workers()*c.patchSize())
+	return gemm.Scratch(g.N*g.K, e.pool.Workers()*c.patchSize())
 }
 
-// conv2DGradData binds dx, the gradient with respect to x, from w and dy.
-func (e *engine) conv2DGradData(g convGeometry, dx, w, dy, ws []float32) func() {
-	if g.pointwise() {
-		return e.linearGradData(g.pixels(), g.C, g.K, dx, w, dy, ws)
-	}
+// directWeights binds the packing of w for direct.
+func (e *engine) directWeights(g convGeometry, packed, w []float32) func() {
+	return e.gemm.Packer(packed, g.K, g.R*g.S*g.C, gemm.Matrix{Data: w, Stride: g.K})
+}
+
+func (e *engine) directWeightsSize(g convGeometry) int {
+	return e.gemm.PackedSize(g.R*g.S*g.C, g.K)
+}
+
+// directGradData binds dx, the gradient with respect to x, plus addend, which
+// may be nil, from dy and weights packed by directGradDataWeights.
+func (e *engine) directGradData(g convGeometry, dx, packed, dy, addend, ws []float32) func() {
 	phases := g.phases()
 	patches := gemm.Carve(&ws, e.pool.Workers()*largestPatch(phases))
-	packs := make([]func(), len(phases))
 	runs := make([]func(task, worker int), len(phases))
 	firsts := make([]int, len(phases)+1) // the tasks of each phase begin here
 	for i, p := range phases {
-		taps := make([]gemm.Matrix, len(p.taps)) // each [K,C]
-		for j, tap := range p.taps {
-			taps[j] = gemm.Matrix{Data: w[tap*g.C*g.K:], Stride: g.K, Transposed: true}
+		p.x, p.y = plain(dy, g.K), dx[p.first:]
+		if addend != nil {
+			p.addend = addend[p.first:]
 		}
-		p.x, p.y = dy, dx[p.first:]
-		p.packed = gemm.Carve(&ws, e.gemm.PackedSize(len(taps)*g.K, g.C))
-		packs[i] = e.gemm.Packer(p.packed, g.C, g.K, taps...)
+		p.packed = packed[e.phaseWeights(g, phases[:i]):]
 		runs[i] = e.correlate(p.correlation, patches)
 		firsts[i+1] = firsts[i] + e.correlationTasks(p.correlation)
 	}
@@ -104,24 +114,42 @@ func (e *engine) conv2DGradData(g convGeometry, dx, w, dy, ws []float32) func() 
 		}
 		runs[phase](task-firsts[phase], worker)
 	}
+	return func() { e.pool.Run(firsts[len(phases)], run) }
+}
+
+func (e *engine) directGradDataWorkspace(g convGeometry) int {
+	return gemm.Scratch(e.pool.Workers() * largestPatch(g.phases()))
+}
+
+// directGradDataWeights binds the packing of w for directGradData.
+func (e *engine) directGradDataWeights(g convGeometry, packed, w []float32) func() {
+	phases := g.phases()
+	packs := make([]func(), len(phases))
+	for i, p := range phases {
+		taps := make([]gemm.Matrix, len(p.taps)) // each [K,C]
+		for j, tap := range p.taps {
+			taps[j] = gemm.Matrix{Data: w[tap*g.C*g.K:], Stride: g.K, Transposed: true}
+		}
+		packs[i] = e.gemm.Packer(packed[e.phaseWeights(g, phases[:i]):], g.C, g.K, taps...)
+	}
 	return func() {
 		for _, pack := range packs {
 			pack()
 		}
-		e.pool.Run(firsts[len(phases)], run)
 	}
 }
 
-func (e *engine) conv2DGradDataWorkspace(g convGeometry) int {
-	if g.pointwise() {
-		return e.linearGradDataWorkspace(g.pixels(), g.C, g.K)
-	}
-	phases := g.phases()
-	sizes := []int{e.pool.Workers() * largestPatch(phases)}
+func (e *engine) directGradDataWeightsSize(g convGeometry) int {
+	return e.phaseWeights(g, g.phases())
+}
+
+// phaseWeights is the size of the packed weights of some phases.
+func (e *engine) phaseWeights(g convGeometry, phases []phase) int {
+	size := 0
 	for _, p := range phases {
-		sizes = append(sizes, e.gemm.PackedSize(len(p.taps)*g.K, g.C))
+		size += e.gemm.PackedSize(len(p.taps)*g.K, g.C)
 	}
-	return gemm.Scratch(sizes...)
+	return size
 }
 
 // phase is a correlation that makes up a part of the gradient with respect to
@@ -185,8 +213,13 @@ func largestPatch(phases []phase) int {
 // at y[n*image + i*row + j*pixel:], with weights packed in panels.
 type correlation struct {
 	convGeometry
-	image, row, pixel  int
-	y, x, packed, bias []float32
+	image, row, pixel int
+	y                 []float32
+	x                 source
+	packed            []float32
+	bias              []float32 // nil for none
+	biasStride        int       // between the biases of two samples; 0 if they share it
+	addend            []float32 // laid out as y; nil for none
 }
 
 // taskPixels is the number of output pixels of a task: enough to use a panel of
@@ -233,15 +266,19 @@ func (e *engine) correlate(c correlation, patches []float32) func(task, worker i
 		for j := first; j < end; j++ {
 			s.Panel = e.gemm.Panel(j, c.K)
 			s.B = c.packed[s.Panel.First*layout.K():]
-			if c.bias != nil {
-				s.Bias = c.bias[s.Panel.First:]
-			}
 			// Narrow images fill a tile with two rows.
 			fold := 2*c.OW <= e.gemm.TileRows(s.Panel.Width)
 			for n := range b.images {
+				if c.bias != nil {
+					s.Bias = c.bias[(b.image+n)*c.biasStride+s.Panel.First:]
+				}
 				for i := 0; i < b.rows; {
 					s.A = p[patch.at(n, i*c.Stride, 0):]
-					s.C = c.y[(b.image+n)*c.image+(b.row+i)*c.row+s.Panel.First:]
+					at := (b.image+n)*c.image + (b.row+i)*c.row + s.Panel.First
+					s.C = c.y[at:]
+					if c.addend != nil {
+						s.Addend = c.addend[at:]
+					}
 					s.Rows, s.SplitA, s.SplitC = c.OW, 0, 0
 					i++
 					if fold && i < b.rows {
@@ -257,12 +294,17 @@ func (e *engine) correlate(c correlation, patches []float32) func(task, worker i
 	}
 }
 
-// clear writes zero to a block of output that sees no input.
+// clear writes a block of output that sees no input: the addend or zero.
 func (c correlation) clear(b pixelBlock) {
 	for n := range b.images {
 		for i := range b.rows {
 			for j := range c.OW {
-				clear(c.y[(b.image+n)*c.image+(b.row+i)*c.row+j*c.pixel:][:c.K])
+				at := (b.image+n)*c.image + (b.row+i)*c.row + j*c.pixel
+				if c.addend != nil {
+					copy(c.y[at:][:c.K], c.addend[at:])
+				} else {
+					clear(c.y[at:][:c.K])
+				}
 			}
 		}
 	}

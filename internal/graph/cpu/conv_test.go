@@ -2,7 +2,10 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	"ddpm/internal/graph"
 )
 
 // convOracle is y, dx and dw of a convolution in float64 by plain loops.
@@ -66,42 +69,79 @@ func TestConv2D(t *testing.T) {
 		{N: 2, H: 28, W: 28, C: 6, OH: 14, OW: 14, K: 33, R: 3, S: 3, Stride: 2},
 		{N: 1, H: 5, W: 5, C: 3, OH: 2, OW: 2, K: 2, R: 2, S: 2, Stride: 4},
 	} {
-		x, w := gaussian(g.N*g.H*g.W*g.C, 1), gaussian(g.R*g.S*g.C*g.K, 2)
-		bias, dy := gaussian(g.K, 3), gaussian(g.N*g.OH*g.OW*g.K, 4)
-		y, dx, dw := convOracle(g, x, w, bias, dy)
 		t.Run(fmt.Sprintf("%+v", g), func(t *testing.T) {
-			t.Run("forward", func(t *testing.T) {
-				checkMatrixKernel(t, [][]float64{y}, func(e *engine) bound {
-					y := poison(len(y))
-					return bound{[][]float32{y}, e.conv2D(g, y, x, w, bias, poison(e.conv2DWorkspace(g)))}
-				})
-			})
-			t.Run("data", func(t *testing.T) {
-				checkMatrixKernel(t, [][]float64{dx}, func(e *engine) bound {
-					dx := poison(len(dx))
-					return bound{[][]float32{dx}, e.conv2DGradData(g, dx, w, dy, poison(e.conv2DGradDataWorkspace(g)))}
-				})
-			})
-			t.Run("weight", func(t *testing.T) {
-				checkMatrixKernel(t, [][]float64{dw}, func(e *engine) bound {
-					dw := poison(len(dw))
-					return bound{[][]float32{dw}, e.conv2DGradWeight(g, dw, x, dy, poison(e.conv2DGradWeightWorkspace(g)))}
-				})
-			})
+			for _, f := range []graph.Fusion{
+				{}, {PerSample: true}, {Residual: true}, {Joined: true}, {Doubled: true},
+				{Joined: true, PerSample: true, Residual: true}, {Doubled: true, Residual: true},
+			} {
+				if f.Doubled && (g.H%2 == 1 || g.W%2 == 1 || g.pointwise()) || f.Joined && g.C == 1 || f.PerSample && g.pointwise() {
+					continue
+				}
+				t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) { checkConvolution(t, g, f) })
+			}
 		})
 	}
 }
 
-func TestConv2DWithoutBias(t *testing.T) {
-	for _, r := range []int{1, 3} {
-		g := convGeometry{N: 2, H: 5, W: 5, C: 3, OH: 5, OW: 5, K: 5, R: r, S: r, Stride: 1, PadTop: r / 2, PadLeft: r / 2}
-		x, w, dy := gaussian(g.N*g.H*g.W*g.C, 1), gaussian(r*r*g.C*g.K, 2), make([]float32, g.N*g.OH*g.OW*g.K)
-		y, _, _ := convOracle(g, x, w, nil, dy)
-		checkMatrixKernel(t, [][]float64{y}, func(e *engine) bound {
-			y := poison(len(y))
-			return bound{[][]float32{y}, e.conv2D(g, y, x, w, nil, poison(e.conv2DWorkspace(g)))}
-		})
+// checkConvolution checks a fused convolution and its gradients on every
+// instruction set.
+func checkConvolution(t *testing.T, g convGeometry, f graph.Fusion) {
+	x, w := gaussian(g.N*g.H*g.W*g.C, 1), gaussian(g.R*g.S*g.C*g.K, 2)
+	bias, dy := gaussian(g.K, 3), gaussian(g.N*g.OH*g.OW*g.K, 4)
+	perSample, residual, addend := gaussian(g.N*g.K, 5), gaussian(len(dy), 6), gaussian(len(x), 7)
+
+	lead := leading{fusion: f, ca: g.C, count: 1}
+	sources := [][]float32{x}
+	switch {
+	case f.Joined:
+		lead.ca, lead.count = g.C/3+1, 2
+		lead.cb = g.C - lead.ca
+		a, b := make([]float32, 0, len(x)), make([]float32, 0, len(x))
+		for i := 0; i < len(x); i += g.C {
+			a, b = append(a, x[i:i+lead.ca]...), append(b, x[i+lead.ca:i+g.C]...)
+		}
+		sources = [][]float32{a, b}
+	case f.Doubled:
+		small := gaussian(len(x)/4, 8)
+		for i := range x {
+			n, h, v, c := i/(g.H*g.W*g.C), i/(g.W*g.C)%g.H, i/g.C%g.W, i%g.C
+			x[i] = small[((n*g.H/2+h/2)*g.W/2+v/2)*g.C+c]
+		}
+		sources = [][]float32{small}
 	}
+	y, dx, dw := convOracle(g, x, w, bias, dy)
+	in := append(slices.Clip(sources), w, bias)
+	if f.PerSample {
+		in = append(in, perSample)
+		for i := range y {
+			y[i] += float64(perSample[i/(g.OH*g.OW*g.K)*g.K+i%g.K])
+		}
+	}
+	if f.Residual {
+		in = append(in, residual)
+		for i, v := range residual {
+			y[i] += float64(v)
+		}
+	}
+	checkMatrixKernel(t, [][]float64{y}, func(e *engine) bound {
+		return bindWeights(e.forwardKernel(g, lead, f), lead.count, len(y), in...)
+	})
+	checkMatrixKernel(t, [][]float64{dw}, func(e *engine) bound {
+		return bindKernel(e.gradWeightKernel(g, lead), len(dw), append(slices.Clip(sources), dy)...)
+	})
+	if f.Joined || f.Doubled {
+		return // the gradient of x does not depend on how x is read
+	}
+	gradient := [][]float32{w, dy}
+	if f.Residual {
+		gradient = append(gradient, addend)
+		for i, v := range addend {
+			dx[i] += float64(v)
+		}
+	}
+	checkMatrixKernel(t, [][]float64{dx}, func(e *engine) bound {
+		return bindWeights(e.gradDataKernel(g), 0, len(dx), gradient...)
+	})
 }
 
 func BenchmarkConv2D(b *testing.B) {
@@ -114,22 +154,23 @@ func BenchmarkConv2D(b *testing.B) {
 			R: 3, S: 3, Stride: 1, PadTop: 1, PadLeft: 1,
 		}
 		x, w := gaussian(g.N*g.H*g.W*g.C, 1), gaussian(g.R*g.S*g.C*g.K, 2)
-		y, dx, dw := gaussian(g.N*g.OH*g.OW*g.K, 3), make([]float32, len(x)), make([]float32, len(w))
+		bias, dy := gaussian(g.K, 3), gaussian(g.N*g.OH*g.OW*g.K, 4)
+		lead := leading{ca: g.C, count: 1}
 		flops := 2 * g.pixels() * g.R * g.S * g.C * g.K
 		name := fmt.Sprintf("%dx%dx%dto%d/", s.size, s.size, s.c, s.k)
 		b.Run(name+"forward", func(b *testing.B) {
 			benchmarkMatrixKernel(b, flops, func(e *engine) func() {
-				return e.conv2D(g, y, x, w, nil, make([]float32, e.conv2DWorkspace(g)))
+				return bindWeights(e.forwardKernel(g, lead, graph.Fusion{}), 1, len(dy), x, w, bias).run
 			})
 		})
 		b.Run(name+"data", func(b *testing.B) {
 			benchmarkMatrixKernel(b, flops, func(e *engine) func() {
-				return e.conv2DGradData(g, dx, w, y, make([]float32, e.conv2DGradDataWorkspace(g)))
+				return bindWeights(e.gradDataKernel(g), 0, len(x), w, dy).run
 			})
 		})
 		b.Run(name+"weight", func(b *testing.B) {
 			benchmarkMatrixKernel(b, flops, func(e *engine) func() {
-				return e.conv2DGradWeight(g, dw, x, y, make([]float32, e.conv2DGradWeightWorkspace(g)))
+				return bindKernel(e.gradWeightKernel(g, lead), len(w), x, dy).run
 			})
 		})
 	}

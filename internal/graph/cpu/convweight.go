@@ -31,11 +31,8 @@ func (e *engine) weightCuts(g convGeometry) weightCuts {
 	return c
 }
 
-// conv2DGradWeight binds dw, the gradient with respect to w, from x and dy.
-func (e *engine) conv2DGradWeight(g convGeometry, dw, x, dy, ws []float32) func() {
-	if g.pointwise() {
-		return e.linearGradWeight(g.pixels(), g.C, g.K, dw, x, dy, ws)
-	}
+// directGradWeight binds dw, the gradient with respect to w, from x and dy.
+func (e *engine) directGradWeight(g convGeometry, dw []float32, x source, dy, ws []float32) func() {
 	c := e.weightCuts(g)
 	size := g.R * g.S * g.C * g.K
 	patches := gemm.Carve(&ws, e.pool.Workers()*c.patch.size())
@@ -95,10 +92,7 @@ func (e *engine) conv2DGradWeight(g convGeometry, dw, x, dy, ws []float32) func(
 	}
 }
 
-func (e *engine) conv2DGradWeightWorkspace(g convGeometry) int {
-	if g.pointwise() {
-		return e.linearGradWeightWorkspace(g.pixels(), g.C, g.K)
-	}
+func (e *engine) directGradWeightWorkspace(g convGeometry) int {
 	c := e.weightCuts(g)
 	workers := e.pool.Workers()
 	return gemm.Scratch(workers*c.patch.size(), workers*c.panel, (c.chunks-1)*g.R*g.S*g.C*g.K)

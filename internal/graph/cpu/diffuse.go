@@ -3,12 +3,13 @@ package cpu
 import (
 	"math"
 
+	"ddpm/internal/graph/cpu/philox"
 	"ddpm/internal/graph/cpu/worker"
 	"ddpm/internal/rng"
 )
 
-// randomGrain is the number of elements a task takes where each costs a share of
-// a Philox block. It is a multiple of 4, the numbers in a block.
+// randomGrain is the number of elements a task takes where each is a normal
+// number. It is, as grain is, a multiple of 4, the numbers in a Philox block.
 const randomGrain = 1024
 
 // normalize maps bytes to the network's range, y = byte/127.5 - 1, for images
@@ -58,35 +59,19 @@ func noise(p *worker.Pool, N, D int, out []float32, keys []uint32, stream rng.St
 // sequence of row n of keys [N, 4] (see sampleKey) is at least prob as a number
 // in [0, 1); prob < 1. Applied to the output gradient with the same keys it is
 // its own gradient. y may be x.
-func dropout(p *worker.Pool, N, D int, y, x []float32, keys []uint32, stream rng.Stream, prob float64) func() {
-	scale := float32(1 / (1 - prob))
-	return forSamples(p, N, D, randomGrain, func(n, from, to int) {
-		key := sampleKey(keys, n, stream)
-		x := x[n*D+from : n*D+to]
-		y := y[n*D+from : n*D+to][:len(x)]
-		for i := 0; i < len(x); i += 4 {
-			words := key.Block(uint32((from + i) / 4))
-			for j := i; j < min(i+4, len(x)); j++ {
-				if rng.Uniform(words[j-i]) >= prob {
-					y[j] = x[j] * scale
-				} else {
-					y[j] = 0
-				}
-			}
-		}
+func (e *engine) dropout(N, D int, y, x []float32, keys []uint32, stream rng.Stream, prob float64) func() {
+	d := philox.NewDropout(e.set, prob)
+	return forSamples(e.pool, N, D, grain, func(n, from, to int) {
+		d.Apply(y[n*D+from:n*D+to], x[n*D+from:n*D+to], sampleKey(keys, n, stream), uint32(from/philox.BlockSize))
 	})
 }
 
 // mix computes y[n,:] = a[n] x[n,:] + b[n] z[n,:] for x, y and z [N, D] and a
 // and b [N]. y may be x or z.
-func mix(p *worker.Pool, N, D int, y, a, x, b, z []float32) func() {
-	return forSamples(p, N, D, grain, func(n, from, to int) {
-		x := x[n*D+from : n*D+to]
-		y, z := y[n*D+from : n*D+to][:len(x)], z[n*D+from : n*D+to][:len(x)]
-		a, b := a[n], b[n]
-		for i, v := range x {
-			y[i] = a*v + b*z[i]
-		}
+func (e *engine) mix(N, D int, y, a, x, b, z []float32) func() {
+	return forSamples(e.pool, N, D, grain, func(n, from, to int) {
+		from, to = n*D+from, n*D+to
+		e.vec.Mix(y[from:to], a[n], x[from:to], b[n], z[from:to])
 	})
 }
 

@@ -27,9 +27,9 @@ func TestNormalize(t *testing.T) {
 				want[n*H*W*C+i] = float64(float32(float64(images[((n*H+h)*W+w)*C+c])/127.5 - 1))
 			}
 		}
-		checkKernel(t, [][]float64{want}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 0, func(e *engine) bound {
 			y := poison(len(want))
-			return bound{[][]float32{y}, normalize(p, N, H, W, C, y, images, flip)}
+			return bound{[][]float32{y}, normalize(e.pool, N, H, W, C, y, images, flip)}
 		})
 	}
 }
@@ -56,9 +56,9 @@ func TestNoise(t *testing.T) {
 			key.Normals(row)
 			want = append(want, widen(row)...)
 		}
-		checkKernel(t, [][]float64{want}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 0, func(e *engine) bound {
 			out := poison(N * D)
-			return bound{[][]float32{out}, noise(p, N, D, out, keys, rng.Dropout+2)}
+			return bound{[][]float32{out}, noise(e.pool, N, D, out, keys, rng.Dropout+2)}
 		})
 	}
 }
@@ -79,12 +79,12 @@ func TestDropout(t *testing.T) {
 					}
 				}
 			}
-			checkKernel(t, [][]float64{want}, 1e-7, func(p *worker.Pool) bound {
+			checkKernel(t, [][]float64{want}, 1e-7, func(e *engine) bound {
 				y := poison(N * D)
-				return bound{[][]float32{y}, dropout(p, N, D, y, x, keys, rng.Dropout+2, prob)}
+				return bound{[][]float32{y}, e.dropout(N, D, y, x, keys, rng.Dropout+2, prob)}
 			})
-			checkInPlace(t, N*D, func(p *worker.Pool, y, x []float32) func() {
-				return dropout(p, N, D, y, x, keys, rng.Dropout+2, prob)
+			checkInPlace(t, N*D, func(e *engine, y, x []float32) func() {
+				return e.dropout(N, D, y, x, keys, rng.Dropout+2, prob)
 			})
 		}
 	}
@@ -98,12 +98,12 @@ func TestMix(t *testing.T) {
 		for i := range want {
 			want[i] = float64(a[i/D])*float64(x[i]) + float64(b[i/D])*float64(z[i])
 		}
-		checkKernel(t, [][]float64{want}, 2e-7, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 2e-7, func(e *engine) bound {
 			y := poison(N * D)
-			return bound{[][]float32{y}, mix(p, N, D, y, a, x, b, z)}
+			return bound{[][]float32{y}, e.mix(N, D, y, a, x, b, z)}
 		})
-		checkInPlace(t, N*D, func(p *worker.Pool, y, x []float32) func() { return mix(p, N, D, y, a, x, b, z) })
-		checkInPlace(t, N*D, func(p *worker.Pool, y, z []float32) func() { return mix(p, N, D, y, a, x, b, z) })
+		checkInPlace(t, N*D, func(e *engine, y, x []float32) func() { return e.mix(N, D, y, a, x, b, z) })
+		checkInPlace(t, N*D, func(e *engine, y, z []float32) func() { return e.mix(N, D, y, a, x, b, z) })
 	}
 }
 
@@ -127,9 +127,9 @@ func TestTimestepEmbedding(t *testing.T) {
 				t.Run(fmt.Sprintf("dim=%d,flip=%v,shift=%v", dim, flip, freqShift), func(t *testing.T) {
 					// A frequency on the edge between two float32 numbers may be
 					// rounded the other way here; t = 999 makes that 3e-5 or less.
-					checkKernel(t, [][]float64{want}, 3e-5, func(p *worker.Pool) bound {
+					checkKernel(t, [][]float64{want}, 3e-5, func(e *engine) bound {
 						out := poison(len(want))
-						return bound{[][]float32{out}, timestepEmbedding(p, len(steps), dim, out, steps, flip, freqShift)}
+						return bound{[][]float32{out}, timestepEmbedding(e.pool, len(steps), dim, out, steps, flip, freqShift)}
 					})
 				})
 			}

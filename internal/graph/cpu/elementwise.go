@@ -1,6 +1,9 @@
 package cpu
 
-import "ddpm/internal/graph/cpu/worker"
+import (
+	"ddpm/internal/graph/cpu/vector"
+	"ddpm/internal/graph/cpu/worker"
+)
 
 // grain is the number of elements a task takes where each costs a few
 // instructions: long enough to hide the hand-over to a worker.
@@ -37,32 +40,17 @@ func copyInto(p *worker.Pool, n int, dst, src []float32) func() {
 }
 
 // add computes y = a + b for n elements. y may be a or b.
-func add(p *worker.Pool, n int, y, a, b []float32) func() {
-	return forRange(p, n, grain, func(from, to int) { addVectors(y[from:to], a[from:to], b[from:to]) })
-}
-
-func addVectors(y, a, b []float32) {
-	a, b = a[:len(y)], b[:len(y)]
-	for len(y) >= 4 && len(a) >= 4 && len(b) >= 4 {
-		y[0] = a[0] + b[0]
-		y[1] = a[1] + b[1]
-		y[2] = a[2] + b[2]
-		y[3] = a[3] + b[3]
-		y, a, b = y[4:], a[4:], b[4:]
-	}
-	for i, v := range a {
-		y[i] = v + b[i]
-	}
+func (e *engine) add(n int, y, a, b []float32) func() {
+	return forRange(e.pool, n, grain, func(from, to int) { e.vec.Add(y[from:to], a[from:to], b[from:to]) })
 }
 
 // addPerSample computes y[n,p,:] = x[n,p,:] + v[n,:], with x and y [N, P, C] and
 // v [N, C]. y may be x.
-func addPerSample(p *worker.Pool, N, P, C int, y, x, v []float32) func() {
-	return forSamples(p, N, P, rowsPerTask(C), func(n, from, to int) {
-		v := v[n*C : (n+1)*C]
-		for row := n*P + from; row < n*P+to; row++ {
-			addVectors(y[row*C:(row+1)*C], x[row*C:(row+1)*C], v)
-		}
+func (e *engine) addPerSample(N, P, C int, y, x, v []float32) func() {
+	return forSamples(e.pool, N, P, rowsPerTask(C), func(n, from, to int) {
+		at := (n*P + from) * C
+		repeated := vector.Rows{Data: v[n*C:], Stride: 0}
+		e.vec.AddRows(vector.Dense(y[at:], C), vector.Dense(x[at:], C), repeated, to-from, C)
 	})
 }
 
@@ -72,27 +60,27 @@ const channelTile = 64
 
 // sumPixels computes dv[n,:] = sum over p of dy[n,p,:], the gradient of
 // addPerSample: dv [N, C], dy [N, P, C].
-func sumPixels(p *worker.Pool, N, P, C int, dv, dy []float32) func() {
-	return forSamples(p, N, C, channelTile, func(n, from, to int) {
-		sumColumns(dv[n*C+from:n*C+to], dy[n*P*C+from:(n+1)*P*C], P, C)
+func (e *engine) sumPixels(N, P, C int, dv, dy []float32) func() {
+	return forSamples(e.pool, N, C, channelTile, func(n, from, to int) {
+		e.sumColumns(dv[n*C+from:n*C+to], dy[n*P*C+from:(n+1)*P*C], P, C)
 	})
 }
 
 // sumRows computes db[c] = sum over rows of dy[row,c], a bias gradient: db [C],
 // dy [M, C]. ws holds sumRowsWorkspace floats.
-func sumRows(p *worker.Pool, M, C int, db, dy, ws []float32) func() {
+func (e *engine) sumRows(M, C int, db, dy, ws []float32) func() {
 	size := sumRowsSize(M, C)
 	partials := ceil(M, size)
 	if partials <= 1 {
-		return sumPixels(p, 1, M, C, db, dy)
+		return e.sumPixels(1, M, C, db, dy)
 	}
-	rows := forRange(p, M, size, func(from, to int) {
+	rows := forRange(e.pool, M, size, func(from, to int) {
 		partial := ws[from/size*C:][:C]
-		for c := 0; c < C; c += channelTile {
-			sumColumns(partial[c:min(c+channelTile, C)], dy[from*C+c:to*C], to-from, C)
+		for c := 0; c < C; c += stripWidth {
+			e.sumColumns(partial[c:min(c+stripWidth, C)], dy[from*C+c:to*C], to-from, C)
 		}
 	})
-	total := sumPixels(p, 1, partials, C, db, ws)
+	total := e.sumPixels(1, partials, C, db, ws)
 	return func() {
 		rows()
 		total()
@@ -109,26 +97,11 @@ func sumRowsWorkspace(M, C int) int {
 func sumRowsSize(M, C int) int { return max(rowsPerTask(C), ceil(M, 64)) }
 
 // sumColumns computes dst[i] = sum over rows of src[row*stride+i] for at most
-// channelTile columns, in float64.
-func sumColumns(dst, src []float32, rows, stride int) {
-	var sums [channelTile]float64
-	sum := sums[:len(dst)]
-	row := 0
-	for ; row+4 <= rows; row += 4 {
-		a := src[row*stride:][:len(sum)]
-		b := src[(row+1)*stride:][:len(sum)]
-		c := src[(row+2)*stride:][:len(sum)]
-		d := src[(row+3)*stride:][:len(sum)]
-		for i := range sum {
-			sum[i] += (float64(a[i]) + float64(b[i])) + (float64(c[i]) + float64(d[i]))
-		}
-	}
-	for ; row < rows; row++ {
-		for i, v := range src[row*stride:][:len(sum)] {
-			sum[i] += float64(v)
-		}
-	}
-	for i, v := range sum {
-		dst[i] = float32(v)
+// stripWidth columns, in float64.
+func (e *engine) sumColumns(dst, src []float32, rows, stride int) {
+	var sums [tableSize]float64
+	e.vec.SumColumns(sums[:], vector.Rows{Data: src, Stride: stride}, rows, len(dst))
+	for i := range dst {
+		dst[i] = float32(sums[i])
 	}
 }

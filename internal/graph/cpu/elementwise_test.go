@@ -5,36 +5,39 @@ import (
 	"slices"
 	"testing"
 
-	"ddpm/internal/graph/cpu/worker"
+	"ddpm/internal/graph/cpu/isa"
 )
 
-// checkKernel runs a kernel with several numbers of workers, twice each. Every
-// output must be within tolerance of want, relative to want's greatest element
-// (0 asks for equality), must be the same bits for any number of workers, and
-// running must not allocate. bind makes fresh outputs and workspace, poisoned.
-func checkKernel(t *testing.T, want [][]float64, tolerance float64, bind func(p *worker.Pool) bound) {
+// checkKernel runs a kernel with every instruction set and several numbers of
+// workers, twice each. Every output must be within tolerance of want, relative
+// to want's greatest element (0 asks for equality), must be the same bits for
+// any number of workers, and running must not allocate. bind makes fresh outputs
+// and workspace, poisoned.
+func checkKernel(t *testing.T, want [][]float64, tolerance float64, bind func(e *engine) bound) {
 	t.Helper()
-	var first [][]float32
-	for _, workers := range []int{1, 2, 3, 5} {
-		p := worker.New(workers)
-		b := bind(p)
-		b.run()
-		b.run()
-		if first == nil {
-			first = b.outputs
-			for i := range want {
-				checkNear(t, b.outputs[i], want[i], tolerance)
+	for _, set := range isa.Supported() {
+		var first [][]float32
+		for _, workers := range []int{1, 2, 3, 5} {
+			e := newEngine(workers, set)
+			b := bind(e)
+			b.run()
+			b.run()
+			if first == nil {
+				first = b.outputs
+				for i := range want {
+					checkNear(t, b.outputs[i], want[i], tolerance)
+				}
 			}
-		}
-		for i := range b.outputs {
-			if !slices.Equal(b.outputs[i], first[i]) {
-				t.Errorf("output %d with %d workers differs from that with 1", i, workers)
+			for i := range b.outputs {
+				if !slices.Equal(b.outputs[i], first[i]) {
+					t.Errorf("%v: output %d with %d workers differs from that with 1", set, i, workers)
+				}
 			}
+			if n := testing.AllocsPerRun(4, b.run); n != 0 {
+				t.Errorf("%v: %v allocations a run with %d workers", set, n, workers)
+			}
+			e.pool.Close()
 		}
-		if n := testing.AllocsPerRun(4, b.run); n != 0 {
-			t.Errorf("%v allocations a run with %d workers", n, workers)
-		}
-		p.Close()
 	}
 }
 
@@ -61,15 +64,17 @@ func checkNear(t *testing.T, got []float32, want []float64, tolerance float64) {
 
 // checkInPlace requires that a kernel gives the same bits when its output is its
 // input. bind binds it from x to y, of n elements each.
-func checkInPlace(t *testing.T, n int, bind func(p *worker.Pool, y, x []float32) func()) {
+func checkInPlace(t *testing.T, n int, bind func(e *engine, y, x []float32) func()) {
 	t.Helper()
-	p := worker.New(2)
-	defer p.Close()
-	x, y := gaussian(n, 77), poison(n)
-	bind(p, y, x)()
-	bind(p, x, x)()
-	if !slices.Equal(x, y) {
-		t.Error("the result in place differs")
+	for _, set := range isa.Supported() {
+		e := newEngine(2, set)
+		x, y := gaussian(n, 77), poison(n)
+		bind(e, y, x)()
+		bind(e, x, x)()
+		if !slices.Equal(x, y) {
+			t.Errorf("%v: the result in place differs", set)
+		}
+		e.pool.Close()
 	}
 }
 
@@ -90,9 +95,9 @@ func TestAdd(t *testing.T) {
 		for i := range want {
 			want[i] = float64(a[i] + b[i])
 		}
-		checkKernel(t, [][]float64{want}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 0, func(e *engine) bound {
 			y := poison(n)
-			return bound{[][]float32{y}, add(p, n, y, a, b)}
+			return bound{[][]float32{y}, e.add(n, y, a, b)}
 		})
 	}
 }
@@ -104,9 +109,9 @@ func TestAccumulateAndCopyInto(t *testing.T) {
 		for i := range want {
 			want[i] *= 2
 		}
-		checkKernel(t, [][]float64{want, widen(src)}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want, widen(src)}, 0, func(e *engine) bound {
 			sum, dst := poison(n), poison(n)
-			fill, start, twice := copyInto(p, n, dst, src), copyInto(p, n, sum, src), add(p, n, sum, sum, src)
+			fill, start, twice := copyInto(e.pool, n, dst, src), copyInto(e.pool, n, sum, src), e.add(n, sum, sum, src)
 			return bound{[][]float32{sum, dst}, func() {
 				fill()
 				start()
@@ -128,11 +133,11 @@ func TestAddPerSample(t *testing.T) {
 		for i := range want {
 			want[i] = float64(x[i] + v[i/(P*C)*C+i%C])
 		}
-		checkKernel(t, [][]float64{want}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 0, func(e *engine) bound {
 			y := poison(N * P * C)
-			return bound{[][]float32{y}, addPerSample(p, N, P, C, y, x, v)}
+			return bound{[][]float32{y}, e.addPerSample(N, P, C, y, x, v)}
 		})
-		checkInPlace(t, N*P*C, func(p *worker.Pool, y, x []float32) func() { return addPerSample(p, N, P, C, y, x, v) })
+		checkInPlace(t, N*P*C, func(e *engine, y, x []float32) func() { return e.addPerSample(N, P, C, y, x, v) })
 	}
 }
 
@@ -144,9 +149,9 @@ func TestSumPixels(t *testing.T) {
 		for i, v := range dy {
 			want[i/(P*C)*C+i%C] += float64(v)
 		}
-		checkKernel(t, [][]float64{want}, 1e-7, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 1e-7, func(e *engine) bound {
 			dv := poison(N * C)
-			return bound{[][]float32{dv}, sumPixels(p, N, P, C, dv, dy)}
+			return bound{[][]float32{dv}, e.sumPixels(N, P, C, dv, dy)}
 		})
 	}
 }
@@ -159,9 +164,9 @@ func TestSumRows(t *testing.T) {
 		for i, v := range dy {
 			want[i%C] += float64(v)
 		}
-		checkKernel(t, [][]float64{want}, 2e-7, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want}, 2e-7, func(e *engine) bound {
 			db := poison(C)
-			return bound{[][]float32{db}, sumRows(p, M, C, db, dy, poison(sumRowsWorkspace(M, C)))}
+			return bound{[][]float32{db}, e.sumRows(M, C, db, dy, poison(sumRowsWorkspace(M, C)))}
 		})
 	}
 }

@@ -3,7 +3,8 @@ package cpu
 import (
 	"math"
 
-	"ddpm/internal/graph/cpu/worker"
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/vector"
 )
 
 // Group normalisation (Wu & He, 2018) over [N, P, C] activations, P pixels of C
@@ -13,287 +14,373 @@ import (
 //	mean = sum(x)/m   rstd = 1/sqrt(sum((x - mean)^2)/m + epsilon)
 //	xhat = (x - mean) rstd   z = gamma xhat + beta   y = z or silu(z)
 //
-// Backwards, with dz = dy or dy silu'(z):
+// Backwards, with dz = dy or dy silu'(z), first the sums of dz xhat and of dz
+// over the pixels of each sample and channel, then
 //
 //	dx = rstd (gamma dz - sum(gamma dz)/m - xhat sum(gamma dz xhat)/m)
-//	dgamma = sum(dz xhat)   dbeta = sum(dz)   over samples and pixels
+//	dgamma = sum(dz xhat)   dbeta = sum(dz)   over samples too
 //
-// The loops run over strips: rows of at most stripWidth values beside which lie
-// tables of as many entries, one a channel. A strip of few channels holds
-// several pixels, so that the loop over it is long whatever C is.
+// So x and dy are read twice, the second time from the cache where both passes
+// are one kernel, dx is written once, and silu' is computed twice, which costs
+// less than to keep it.
+//
+// x is one array, or two side by side on channels. The loops run over strips of
+// channels, beside which lie tables with an entry for each.
 
+// norm is the extents of a normalisation and its input.
+type norm struct {
+	N, P, groups int
+	x            source // never doubled
+	silu         bool
+}
+
+func (g norm) channels() int { return g.x.ca + g.x.cb }
+
+// width is the number of channels of a group.
+func (g norm) width() int { return g.channels() / g.groups }
+
+// size is the number of values of a group.
+func (g norm) size() float64 { return float64(g.P * g.width()) }
+
+// first is the value of channel c in the first pixel of sample n.
+func (g norm) first(n, c int) float32 {
+	if c < g.x.ca {
+		return g.x.a[n*g.P*g.x.ca+c]
+	}
+	return g.x.b[n*g.P*g.x.cb+c-g.x.ca]
+}
+
+// stripWidth is the greatest number of entries of a table.
 const stripWidth = 256
 
-// strip is the shape of the rows that cover channels [from, to) of a sample:
-// row r holds the values from + r*stride on, length of them (fewer in the last).
-type strip struct{ from, length, stride int }
+// tableSize is the size of a table, any part of which a kernel may take to be
+// padded to whole vectors.
+const tableSize = stripWidth + vector.Lanes
 
-func newStrip(from, to, C int) strip {
-	if to-from < C {
-		return strip{from, to - from, C}
+// strip is channels [from, from+channels). If these are all there are, and few,
+// the tables repeat them for several pixels, so that rows are long.
+type strip struct{ from, channels, pixels int }
+
+func (g norm) strip(from, to int) strip {
+	s := strip{from, to - from, 1}
+	if s.channels == g.channels() && g.x.cb == 0 {
+		s.pixels = max(1, stripWidth/s.channels)
 	}
-	pixels := max(1, stripWidth/C)
-	return strip{0, pixels * C, pixels * C}
+	return s
 }
 
-// segment returns the group of position i of a strip and where in the strip the
-// run of that group's channels ends. A group has width channels.
-func (s strip) segment(i, C, width int) (group, end int) {
-	channel := (s.from + i) % C
-	return channel / width, min(i+width-channel%width, s.length)
+// entries is the length of the tables.
+func (s strip) entries() int { return s.channels * s.pixels }
+
+// segment returns the group of the strip's channel i and where the run of
+// channels of that group ends.
+func (s strip) segment(i, width int) (group, end int) {
+	channel := s.from + i
+	return channel / width, min(i+width-channel%width, s.channels)
 }
 
-// groupsPerTask is the number of whole groups that one task reduces. Many
-// samples are tasks enough; few are cut, but not so finely that neighbouring
-// tasks share most cache lines.
-func groupsPerTask(N, C, groups int) int {
-	channels := stripWidth
-	if N < 16 {
-		channels = channelTile
+// repeat fills a table from its entries for the first pixel.
+func repeat[T float32 | float64](s strip, table []T) {
+	for have := s.channels; have < s.entries(); have *= 2 {
+		copy(table[have:s.entries()], table[:have])
 	}
-	return max(1, channels*groups/C)
 }
+
+// gather adds up the entries of all pixels in those of the first.
+func (s strip) gather(table []float64) {
+	for first := s.channels; first < s.entries(); first += s.channels {
+		for i, v := range table[first : first+s.channels] {
+			table[i] += v
+		}
+	}
+}
+
+// span is the part of a strip that lies in one array: rows of x, beside a dense
+// [N, P, C] array from element at on, whose rows are stride apart.
+type span struct {
+	x             vector.Rows
+	at, stride    int
+	table         int // the first entry of the tables
+	rows, columns int
+}
+
+// each calls do for the spans that make up pixels [first, last) of sample n.
+func (g norm) each(s strip, n, first, last int, do func(span)) {
+	pixel, pixels, C := n*g.P+first, last-first, g.channels()
+	if g.x.cb == 0 {
+		rows, stride := pixels/s.pixels, s.pixels*C
+		at := pixel*C + s.from
+		do(span{vector.Rows{Data: g.x.a[at:], Stride: stride}, at, stride, 0, rows, s.entries()})
+		if rest := pixels % s.pixels; rest > 0 {
+			at += rows * stride
+			do(span{vector.Rows{Data: g.x.a[at:], Stride: stride}, at, stride, 0, 1, rest * s.channels})
+		}
+		return
+	}
+	end := s.from + s.channels
+	if from, to := s.from, min(end, g.x.ca); from < to {
+		do(span{vector.Rows{Data: g.x.a[pixel*g.x.ca+from:], Stride: g.x.ca}, pixel*C + from, C, 0, pixels, to - from})
+	}
+	if from := max(s.from, g.x.ca); from < end {
+		x := g.x.b[pixel*g.x.cb+from-g.x.ca:]
+		do(span{vector.Rows{Data: x, Stride: g.x.cb}, pixel*C + from, C, from - s.from, pixels, end - from})
+	}
+}
+
+// dense is the rows of a dense array beside those of x.
+func (s span) dense(data []float32) vector.Rows {
+	return vector.Rows{Data: data[s.at:], Stride: s.stride}
+}
+
+// channelsPerTask is the number of channels that one task reduces. Many samples
+// are tasks enough; few are cut, but not so finely that neighbouring tasks
+// share most cache lines.
+func (g norm) channelsPerTask() int {
+	if g.N < 16 {
+		return channelTile
+	}
+	return stripWidth
+}
+
+// pixelsPerTask is the number of pixels that one task maps: enough to make the
+// filling of tables small, and tasks enough.
+func (g norm) pixelsPerTask() int {
+	c := g.channels()
+	return max(1, grain/c, min(4*grain/c, g.N*g.P/manyTasks))
+}
+
+// groupsPerTask is the number of groups that make about so many channels.
+func (g norm) groupsPerTask(channels int) int { return max(1, channels/g.width()) }
 
 // groupNormStats computes stats [N, groups, 2]: mean and rstd of each sample and
-// group of x [N, P, C]. groups divides C.
-func groupNormStats(p *worker.Pool, N, P, C, groups int, epsilon float64, stats, x []float32) func() {
-	width := C / groups
-	return forSamples(p, N, groups, groupsPerTask(N, C, groups), func(n, first, last int) {
-		x := x[n*P*C : (n+1)*P*C]
-		// One pass over differences from a value of the group. That value is at
-		// most sqrt(m) standard deviations from the mean, so the subtraction of
-		// the squared mean below loses at most a factor m of float64's 2^53.
-		var sums, squares [stripWidth]float64
-		for from := first * width; from < last*width; from += stripWidth {
-			s := newStrip(from, min(from+stripWidth, last*width), C)
-			var shift, sum, square [stripWidth]float64
-			for i := 0; i < s.length; {
-				group, end := s.segment(i, C, width)
-				for ; i < end; i++ {
-					shift[i] = float64(x[group*width])
-				}
-			}
-			for at := s.from; at < len(x); at += s.stride {
-				addMoments(x[at:min(at+s.length, len(x))], shift[:], sum[:], square[:])
-			}
-			for i := 0; i < s.length; {
-				group, end := s.segment(i, C, width)
-				for ; i < end; i++ {
-					sums[group-first] += sum[i]
-					squares[group-first] += square[i]
-				}
-			}
-		}
-		m := float64(P * width)
-		for group := first; group < last; group++ {
-			offset := sums[group-first] / m
-			variance := max(0, squares[group-first]/m-offset*offset)
-			stats[(n*groups+group)*2] = float32(float64(x[group*width]) + offset)
-			stats[(n*groups+group)*2+1] = float32(1 / math.Sqrt(variance+epsilon))
-		}
+// group of x. groups divides C.
+func (e *engine) groupNormStats(g norm, epsilon float64, stats []float32) func() {
+	return forSamples(e.pool, g.N, g.groups, g.groupsPerTask(g.channelsPerTask()), func(n, first, last int) {
+		e.normStats(g, epsilon, stats, n, first, last)
 	})
 }
 
-// addMoments adds x - shift and its square to sum and square.
-func addMoments(x []float32, shift, sum, square []float64) {
-	shift, sum, square = shift[:len(x)], sum[:len(x)], square[:len(x)]
-	for i, v := range x {
-		d := float64(v) - shift[i]
-		sum[i] += d
-		square[i] += d * d
-	}
-}
-
-// groupNorm computes y [N, P, C] from x, its stats and gamma, beta [C]. y may be x.
-func groupNorm(p *worker.Pool, N, P, C, groups int, silu bool, y, x, stats, gamma, beta []float32) func() {
-	pixels := rowsPerTask(C)
-	if silu {
-		pixels = max(1, expGrain/C)
-	}
-	return forSamples(p, N, P, pixels, func(n, first, last int) {
-		x, y := x[(n*P+first)*C:(n*P+last)*C], y[(n*P+first)*C:(n*P+last)*C]
-		var t normTables
-		for from := 0; from < C; from += stripWidth {
-			s := newStrip(from, min(from+stripWidth, C), C)
-			t.fill(s, C, C/groups, stats[n*groups*2:(n+1)*groups*2], gamma, beta)
-			for at := s.from; at < len(x); at += s.stride {
-				end := min(at+s.length, len(x))
-				if silu {
-					t.normSiLU(y[at:end], x[at:end])
-				} else {
-					t.norm(y[at:end], x[at:end])
-				}
+// normStats computes the statistics of groups [first, last) of sample n.
+func (e *engine) normStats(g norm, epsilon float64, stats []float32, n, first, last int) {
+	// One pass over differences from a value of the group. That value is at
+	// most sqrt(m) standard deviations from the mean, so the subtraction of
+	// the squared mean below loses at most a factor m of float64's 2^53.
+	width := g.width()
+	var sums, squares [stripWidth]float64
+	for from := first * width; from < last*width; from += stripWidth {
+		s := g.strip(from, min(from+stripWidth, last*width))
+		var shift, sum, square [tableSize]float64
+		for i := 0; i < s.channels; {
+			group, end := s.segment(i, width)
+			value := float64(g.first(n, group*width))
+			for ; i < end; i++ {
+				shift[i] = value
 			}
 		}
-	})
+		repeat(s, shift[:])
+		g.each(s, n, 0, g.P, func(p span) {
+			e.vec.Moments(sum[p.table:], square[p.table:], shift[p.table:], p.x, p.rows, p.columns)
+		})
+		s.gather(sum[:])
+		s.gather(square[:])
+		for i := 0; i < s.channels; {
+			group, end := s.segment(i, width)
+			for ; i < end; i++ {
+				sums[group-first] += sum[i]
+				squares[group-first] += square[i]
+			}
+		}
+	}
+	for group := first; group < last; group++ {
+		offset := sums[group-first] / g.size()
+		variance := max(0, squares[group-first]/g.size()-offset*offset)
+		stats[(n*g.groups+group)*2] = float32(float64(g.first(n, group*width)) + offset)
+		stats[(n*g.groups+group)*2+1] = float32(1 / math.Sqrt(variance+epsilon))
+	}
 }
 
-// normTables holds what each value of a strip is normalised with. scale is
-// rstd gamma.
-type normTables struct{ mean, rstd, gamma, scale, beta [stripWidth]float32 }
+// normTables holds what each entry of a strip is normalised with.
+type normTables struct{ mean, scale, shift [tableSize]float32 }
 
-func (t *normTables) fill(s strip, C, width int, stats, gamma, beta []float32) {
-	for i := 0; i < s.length; {
-		group, end := s.segment(i, C, width)
-		mean, rstd := stats[group*2], stats[group*2+1]
-		channel := (s.from + i) % C
+// fill fills the tables for a strip of sample n.
+func (t *normTables) fill(g norm, s strip, n int, stats, gamma, beta []float32) {
+	width := g.width()
+	for i := 0; i < s.channels; {
+		group, end := s.segment(i, width)
+		mean, rstd := stats[(n*g.groups+group)*2], stats[(n*g.groups+group)*2+1]
 		for ; i < end; i++ {
-			t.mean[i], t.rstd[i] = mean, rstd
-			t.gamma[i], t.beta[i] = gamma[channel], beta[channel]
-			t.scale[i] = rstd * gamma[channel]
-			channel++
+			t.mean[i], t.scale[i], t.shift[i] = mean, rstd*gamma[s.from+i], beta[s.from+i]
 		}
 	}
+	repeat(s, t.mean[:])
+	repeat(s, t.scale[:])
+	repeat(s, t.shift[:])
 }
 
-func (t *normTables) norm(y, x []float32) {
-	y = y[:len(x)]
-	mean, scale, beta := t.mean[:len(x)], t.scale[:len(x)], t.beta[:len(x)]
-	for i, v := range x {
-		y[i] = (v-mean[i])*scale[i] + beta[i]
-	}
+// from is the tables from an entry on.
+func (t *normTables) from(entry int) vector.Affine {
+	return vector.Affine{Mean: t.mean[entry:], Scale: t.scale[entry:], Shift: t.shift[entry:]}
 }
 
-func (t *normTables) normSiLU(y, x []float32) {
-	y = y[:len(x)]
-	mean, scale, beta := t.mean[:len(x)], t.scale[:len(x)], t.beta[:len(x)]
-	for i, v := range x {
-		z := (v-mean[i])*scale[i] + beta[i]
-		y[i] = float32(float64(z) / (1 + exp64(-z)))
-	}
-}
-
-// grad computes dz for a strip and adds dz and dz xhat to sum and product.
-func (t *normTables) grad(dz, x, dy []float32, sum, product []float64) {
-	dz, dy = dz[:len(x)], dy[:len(x)]
-	mean, rstd := t.mean[:len(x)], t.rstd[:len(x)]
-	sum, product = sum[:len(x)], product[:len(x)]
-	for i, v := range x {
-		d := dy[i]
-		dz[i] = d
-		sum[i] += float64(d)
-		product[i] += float64(d) * float64((v-mean[i])*rstd[i])
-	}
-}
-
-// gradSiLU is grad where SiLU follows the normalisation.
-func (t *normTables) gradSiLU(dz, x, dy []float32, sum, product []float64) {
-	dz, dy = dz[:len(x)], dy[:len(x)]
-	mean, rstd, gamma, beta := t.mean[:len(x)], t.rstd[:len(x)], t.gamma[:len(x)], t.beta[:len(x)]
-	sum, product = sum[:len(x)], product[:len(x)]
-	for i, v := range x {
-		xhat := (v - mean[i]) * rstd[i]
-		z := xhat*gamma[i] + beta[i]
-		sigmoid := 1 / (1 + exp64(-z))
-		d := float64(dy[i]) * sigmoid * (1 + float64(z)*(1-sigmoid))
-		dz[i] = float32(d)
-		sum[i] += d
-		product[i] += d * float64(xhat)
-	}
-}
-
-// groupNormGradData computes dx [N, P, C] from the output gradient dy and what
-// groupNorm read. dx may be dy but not x.
-func groupNormGradData(p *worker.Pool, N, P, C, groups int, silu bool, dx, x, stats, gamma, beta, dy []float32) func() {
-	width := C / groups
-	return forSamples(p, N, groups, groupsPerTask(N, C, groups), func(n, first, last int) {
-		x, dx, dy := x[n*P*C:(n+1)*P*C], dx[n*P*C:(n+1)*P*C], dy[n*P*C:(n+1)*P*C]
-		stats := stats[n*groups*2 : (n+1)*groups*2]
-		var t normTables
-
-		// dx holds dz for now; sums and products are those of gamma dz and
-		// gamma dz xhat over each group.
-		var sums, products [stripWidth]float64
-		for from := first * width; from < last*width; from += stripWidth {
-			s := newStrip(from, min(from+stripWidth, last*width), C)
-			t.fill(s, C, width, stats, gamma, beta)
-			var sum, product [stripWidth]float64
-			for at := s.from; at < len(x); at += s.stride {
-				end := min(at+s.length, len(x))
-				if silu {
-					t.gradSiLU(dx[at:end], x[at:end], dy[at:end], sum[:], product[:])
-				} else {
-					t.grad(dx[at:end], x[at:end], dy[at:end], sum[:], product[:])
-				}
-			}
-			for i := 0; i < s.length; {
-				group, end := s.segment(i, C, width)
-				for ; i < end; i++ {
-					sums[group-first] += float64(t.gamma[i]) * sum[i]
-					products[group-first] += float64(t.gamma[i]) * product[i]
-				}
-			}
-		}
-
-		m := float64(P * width)
-		for from := first * width; from < last*width; from += stripWidth {
-			s := newStrip(from, min(from+stripWidth, last*width), C)
-			t.fill(s, C, width, stats, gamma, beta)
-			var sum, product [stripWidth]float32
-			for i := 0; i < s.length; {
-				group, end := s.segment(i, C, width)
-				for ; i < end; i++ {
-					sum[i] = float32(sums[group-first] / m)
-					product[i] = float32(products[group-first] / m)
-				}
-			}
-			for at := s.from; at < len(x); at += s.stride {
-				end := min(at+s.length, len(x))
-				t.project(dx[at:end], x[at:end], sum[:], product[:])
-			}
-		}
+// groupNorm computes y [N, P, C] from x, its stats and gamma, beta [C]. y may be
+// x where that is one array.
+func (e *engine) groupNorm(g norm, y, stats, gamma, beta []float32) func() {
+	return forSamples(e.pool, g.N, g.P, g.pixelsPerTask(), func(n, first, last int) {
+		e.normalise(g, y, stats, gamma, beta, n, first, last, 0, g.channels())
 	})
 }
 
-// project turns dz into dx, given the means of gamma dz and gamma dz xhat.
-func (t *normTables) project(dx, x, sum, product []float32) {
-	dx = dx[:len(x)]
-	mean, rstd, gamma := t.mean[:len(x)], t.rstd[:len(x)], t.gamma[:len(x)]
-	sum, product = sum[:len(x)], product[:len(x)]
-	for i, v := range x {
-		xhat := (v - mean[i]) * rstd[i]
-		dx[i] = rstd[i] * (gamma[i]*dx[i] - sum[i] - xhat*product[i])
+// normalise computes channels [c0, c1) of pixels [first, last) of sample n.
+func (e *engine) normalise(g norm, y, stats, gamma, beta []float32, n, first, last, c0, c1 int) {
+	var t normTables
+	for from := c0; from < c1; from += stripWidth {
+		s := g.strip(from, min(from+stripWidth, c1))
+		t.fill(g, s, n, stats, gamma, beta)
+		g.each(s, n, first, last, func(p span) {
+			e.vec.Norm(p.dense(y), p.x, p.rows, p.columns, t.from(p.table), g.silu)
+		})
 	}
 }
 
-// groupNormGradAffine computes dgb [2, C]: the gradient of gamma, then that of
-// beta. ws holds groupNormGradAffineWorkspace floats.
-func groupNormGradAffine(p *worker.Pool, N, P, C, groups int, silu bool, dgb, x, stats, gamma, beta, dy, ws []float32) func() {
-	channels := stripWidth
-	if N < 16 {
-		channels = channelTile
+// groupNormWithStats is groupNormStats and then groupNorm, in one walk over
+// strips that stay in the cache: x comes from memory once.
+func (e *engine) groupNormWithStats(g norm, epsilon float64, y, stats, gamma, beta []float32) func() {
+	width := g.width()
+	return forSamples(e.pool, g.N, g.groups, g.groupsPerTask(g.channelsInCache(2)), func(n, first, last int) {
+		e.normStats(g, epsilon, stats, n, first, last)
+		e.normalise(g, y, stats, gamma, beta, n, 0, g.P, first*width, last*width)
+	})
+}
+
+// channelsInCache is the number of channels of a sample of which a worker keeps
+// so many arrays in its second-level cache, at least a few cache lines of each.
+func (g norm) channelsInCache(arrays int) int {
+	const size = 1 << 18 // of one megabyte, in float32
+	return max(channelTile, min(stripWidth, size/(arrays*g.P)))
+}
+
+// groupNormGradSums computes sums [N, 2, C] from what groupNorm read and the
+// output gradient dy: for each sample and channel the sum of dz xhat, then that
+// of dz.
+func (e *engine) groupNormGradSums(g norm, sums, stats, gamma, beta, dy []float32) func() {
+	return forSamples(e.pool, g.N, g.channels(), g.channelsPerTask(), func(n, from, to int) {
+		e.normGradSums(g, sums, stats, gamma, beta, dy, n, from, to)
+	})
+}
+
+// normGradSums computes the sums of channels [c0, c1) of sample n.
+func (e *engine) normGradSums(g norm, sums, stats, gamma, beta, dy []float32, n, c0, c1 int) {
+	C := g.channels()
+	var t normTables
+	for from := c0; from < c1; from += stripWidth {
+		s := g.strip(from, min(from+stripWidth, c1))
+		t.fill(g, s, n, stats, gamma, beta)
+		var sum, dot [tableSize]float64
+		g.each(s, n, 0, g.P, func(p span) {
+			e.vec.NormSums(sum[p.table:], dot[p.table:], p.x, p.dense(dy), p.rows, p.columns, t.from(p.table), g.silu)
+		})
+		s.gather(sum[:])
+		s.gather(dot[:])
+		product, plain := sums[2*n*C+from:][:s.channels], sums[(2*n+1)*C+from:][:s.channels]
+		for i := range product {
+			rstd := stats[(n*g.groups+(from+i)/g.width())*2+1]
+			product[i], plain[i] = float32(float64(rstd)*dot[i]), float32(sum[i])
+		}
 	}
-	samples := forSamples(p, N, C, channels, func(n, from, to int) {
-		x, dy := x[n*P*C:(n+1)*P*C], dy[n*P*C:(n+1)*P*C]
-		s := newStrip(from, to, C)
-		var t normTables
-		t.fill(s, C, C/groups, stats[n*groups*2:(n+1)*groups*2], gamma, beta)
-		var dz [stripWidth]float32
-		var sum, product [stripWidth]float64
-		for at := s.from; at < len(x); at += s.stride {
-			end := min(at+s.length, len(x))
-			if silu {
-				t.gradSiLU(dz[:], x[at:end], dy[at:end], sum[:], product[:])
-			} else {
-				t.grad(dz[:], x[at:end], dy[at:end], sum[:], product[:])
+}
+
+// groupNormGradData computes dx [N, P, C] from what groupNorm read, the output
+// gradient dy and sums of groupNormGradSums. dx may be dy but not x.
+func (e *engine) groupNormGradData(g norm, dx, stats, gamma, beta, dy, sums []float32) func() {
+	return forSamples(e.pool, g.N, g.P, g.pixelsPerTask(), func(n, first, last int) {
+		e.normGradData(g, dx, stats, gamma, beta, dy, sums, n, first, last, 0, g.channels())
+	})
+}
+
+// normGradData computes channels [c0, c1) of pixels [first, last) of sample n.
+func (e *engine) normGradData(g norm, dx, stats, gamma, beta, dy, sums []float32, n, first, last, c0, c1 int) {
+	C, width := g.channels(), g.width()
+	products, plain := sums[2*n*C:][:C], sums[(2*n+1)*C:][:C]
+	var t normTables
+	// dx = scale dz - (level + tilt (x - mean))
+	var level, tilt [tableSize]float32
+	for from := c0; from < c1; from += stripWidth {
+		s := g.strip(from, min(from+stripWidth, c1))
+		t.fill(g, s, n, stats, gamma, beta)
+		for i := 0; i < s.channels; {
+			group, end := s.segment(i, width)
+			var sum, dot float64
+			for c := group * width; c < (group+1)*width; c++ {
+				dot += float64(gamma[c]) * float64(products[c])
+				sum += float64(gamma[c]) * float64(plain[c])
+			}
+			rstd := float64(stats[(n*g.groups+group)*2+1])
+			for ; i < end; i++ {
+				level[i] = float32(rstd * sum / g.size())
+				tilt[i] = float32(rstd * rstd * dot / g.size())
 			}
 		}
-		for i := to - from; i < s.length; i++ {
-			sum[i%C] += sum[i]
-			product[i%C] += product[i]
-		}
-		partial := ws[n*2*C : (n+1)*2*C]
-		for i := range to - from {
-			partial[from+i] = float32(product[i])
-			partial[C+from+i] = float32(sum[i])
-		}
-	})
-	total := sumPixels(p, 1, N, 2*C, dgb, ws)
-	return func() {
-		samples()
-		total()
+		repeat(s, level[:])
+		repeat(s, tilt[:])
+		g.each(s, n, first, last, func(p span) {
+			e.vec.NormGrad(p.dense(dx), p.x, p.dense(dy), p.rows, p.columns, t.from(p.table), level[p.table:], tilt[p.table:], g.silu)
+		})
 	}
 }
 
-// groupNormGradAffineWorkspace is the workspace of groupNormGradAffine in float32.
-func groupNormGradAffineWorkspace(N, C int) int { return N * 2 * C }
+// groupNormGradWithSums is groupNormGradSums and then groupNormGradData, in one
+// walk over strips that stay in the cache: x and dy come from memory once.
+func (e *engine) groupNormGradWithSums(g norm, dx, sums, stats, gamma, beta, dy []float32) func() {
+	width := g.width()
+	return forSamples(e.pool, g.N, g.groups, g.groupsPerTask(g.channelsInCache(3)), func(n, first, last int) {
+		e.normGradSums(g, sums, stats, gamma, beta, dy, n, first*width, last*width)
+		e.normGradData(g, dx, stats, gamma, beta, dy, sums, n, 0, g.P, first*width, last*width)
+	})
+}
+
+// groupNormGradAffine computes dgb [2, C], the gradient of gamma, then that of
+// beta, from sums [N, 2, C] of groupNormGradSums.
+func (e *engine) groupNormGradAffine(N, C int, dgb, sums []float32) func() {
+	return e.sumPixels(1, N, 2*C, dgb, sums)
+}
+
+// boundOp is an operation on operands of known extents and place.
+type boundOp struct {
+	op graph.Op
+	in []graph.Shape
+	m  operands
+}
+
+// normPair binds two operations that follow each other if they are a
+// normalisation's statistics and the normalisation by them, or the sums of its
+// gradient and the gradient by them; else it returns nil.
+func (e *engine) normPair(first, second boundOp) func() {
+	uses := func(m operands, at int) bool {
+		return at < len(m.in) && len(m.f(at)) > 0 && &m.f(at)[0] == &first.m.out[0]
+	}
+	samePlace := func() bool {
+		for i, x := range first.m.in {
+			if &x.floats[0] != &second.m.f(i)[0] {
+				return false
+			}
+		}
+		return true
+	}
+	switch op := first.op.(type) {
+	case graph.GroupNormStats:
+		next, ok := second.op.(graph.GroupNorm)
+		if !ok || next.Groups != op.Groups || next.Concat != op.Concat || !samePlace() || !uses(second.m, len(first.m.in)) {
+			return nil
+		}
+		g, r := normOf(second.m, second.in, op.Groups, op.Concat, next.SiLU)
+		return e.groupNormWithStats(g, op.Eps, second.m.out, r[0].floats, r[1].floats, r[2].floats)
+	case graph.GroupNormGradSums:
+		next, ok := second.op.(graph.GroupNormGradData)
+		if !ok || graph.GroupNormGradSums(next) != op || !samePlace() || !uses(second.m, len(first.m.in)) {
+			return nil
+		}
+		g, r := normOf(second.m, second.in, op.Groups, op.Concat, op.SiLU)
+		return e.groupNormGradWithSums(g, second.m.out, r[4].floats, r[0].floats, r[1].floats, r[2].floats, r[3].floats)
+	}
+	return nil
+}

@@ -3,10 +3,10 @@ package cpu
 import (
 	"fmt"
 	"math"
-	"slices"
 	"testing"
 
-	"ddpm/internal/graph/cpu/worker"
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/isa"
 )
 
 type normShape struct{ N, P, C, groups int }
@@ -56,6 +56,32 @@ func groupNormOracle(s normShape, silu bool, x, gamma, beta []float64) (y, stats
 	return y, stats
 }
 
+// dense is a normalisation of one array; split, of two that hold the same
+// values, the first with ca channels.
+func (s normShape) dense(x []float32, silu bool) norm {
+	return norm{s.N, s.P, s.groups, plain(x, s.C), silu}
+}
+
+func (s normShape) split(x []float32, ca int, silu bool) norm {
+	halves := source{ca: ca, cb: s.C - ca}
+	for i := 0; i < len(x); i += s.C {
+		halves.a = append(halves.a, x[i:i+ca]...)
+		halves.b = append(halves.b, x[i+ca:i+s.C]...)
+	}
+	return norm{s.N, s.P, s.groups, halves, silu}
+}
+
+// eachInput tests a normalisation of x as one array and as two, the first of one
+// channel, of some, and of all but one.
+func (s normShape) eachInput(x []float32, silu bool, test func(g norm)) {
+	test(s.dense(x, silu))
+	for _, ca := range []int{1, s.C / 3, s.C / 2, s.C - 1} {
+		if ca > 0 && ca < s.C {
+			test(s.split(x, ca, silu))
+		}
+	}
+}
+
 func TestGroupNorm(t *testing.T) {
 	for _, s := range normShapes {
 		for _, silu := range []bool{false, true} {
@@ -70,19 +96,27 @@ func TestGroupNorm(t *testing.T) {
 					yn, statsn := groupNormOracle(s, silu, widen(x[n*size:(n+1)*size]), widen(gamma), widen(beta))
 					y, stats = append(y, yn...), append(stats, statsn...)
 				}
-				checkKernel(t, [][]float64{y, stats}, 3e-7, func(p *worker.Pool) bound {
-					gotY, gotStats := poison(len(y)), poison(len(stats))
-					reduce := groupNormStats(p, s.N, s.P, s.C, s.groups, normEpsilon, gotStats, x)
-					normalise := groupNorm(p, s.N, s.P, s.C, s.groups, silu, gotY, x, gotStats, gamma, beta)
-					return bound{[][]float32{gotY, gotStats}, func() {
-						reduce()
-						normalise()
-					}}
+				s.eachInput(x, silu, func(g norm) {
+					checkKernel(t, [][]float64{y, stats}, 5e-7, func(e *engine) bound {
+						gotY, gotStats := poison(len(y)), poison(len(stats))
+						reduce := e.groupNormStats(g, normEpsilon, gotStats)
+						normalise := e.groupNorm(g, gotY, gotStats, gamma, beta)
+						return bound{[][]float32{gotY, gotStats}, func() {
+							reduce()
+							normalise()
+						}}
+					})
 				})
-				checkInPlace(t, len(x), func(p *worker.Pool, y, x []float32) func() {
+				s.eachInput(x, silu, func(g norm) {
+					checkKernel(t, [][]float64{y, stats}, 5e-7, func(e *engine) bound {
+						gotY, gotStats := poison(len(y)), poison(len(stats))
+						return bound{[][]float32{gotY, gotStats}, e.groupNormWithStats(g, normEpsilon, gotY, gotStats, gamma, beta)}
+					})
+				})
+				checkInPlace(t, len(x), func(e *engine, y, x []float32) func() {
 					stats := poison(len(stats))
-					groupNormStats(p, s.N, s.P, s.C, s.groups, normEpsilon, stats, x)()
-					return groupNorm(p, s.N, s.P, s.C, s.groups, silu, y, x, stats, gamma, beta)
+					e.groupNormStats(s.dense(x, silu), normEpsilon, stats)()
+					return e.groupNorm(s.dense(x, silu), y, stats, gamma, beta)
 				})
 			})
 		}
@@ -92,31 +126,33 @@ func TestGroupNorm(t *testing.T) {
 // The variance must survive a mean that is large beside it, and a first value,
 // from which the kernel measures, that is far from the mean.
 func TestGroupNormStatsOfHardData(t *testing.T) {
-	p := worker.New(1)
-	s := normShape{1, 4096, 6, 1}
-	for name, change := range map[string]func(x []float32){
-		"mean 1e5":    func(x []float32) { addConstant(x, 1e5) },
-		"mean -3e3":   func(x []float32) { addConstant(x, -3e3) },
-		"outlier 1e6": func(x []float32) { x[0] = 1e6 },
-		"constant":    func(x []float32) { clear(x); addConstant(x, 0.1) },
-	} {
-		x := gaussian(s.P*s.C, 1)
-		change(x)
-		_, want := groupNormOracle(s, false, widen(x), make([]float64, s.C), make([]float64, s.C))
-		got := poison(2)
-		groupNormStats(p, s.N, s.P, s.C, s.groups, normEpsilon, got, x)()
-		for i := range want {
-			if d := math.Abs(float64(got[i])/want[i] - 1); !(d <= 1e-7) {
-				t.Errorf("%s: (mean, rstd) is %g, want %g", name, got, want)
-				break
+	for _, set := range isa.Supported() {
+		e := newEngine(1, set)
+		s := normShape{1, 4096, 6, 1}
+		for name, change := range map[string]func(x []float32){
+			"mean 1e5":    func(x []float32) { addConstant(x, 1e5) },
+			"mean -3e3":   func(x []float32) { addConstant(x, -3e3) },
+			"outlier 1e6": func(x []float32) { x[0] = 1e6 },
+			"constant":    func(x []float32) { clear(x); addConstant(x, 0.1) },
+		} {
+			x := gaussian(s.P*s.C, 1)
+			change(x)
+			_, want := groupNormOracle(s, false, widen(x), make([]float64, s.C), make([]float64, s.C))
+			got := poison(2)
+			e.groupNormStats(s.dense(x, false), normEpsilon, got)()
+			for i := range want {
+				if d := math.Abs(float64(got[i])/want[i] - 1); !(d <= 1e-7) {
+					t.Errorf("%v: %s: (mean, rstd) is %g, want %g", set, name, got, want)
+					break
+				}
 			}
 		}
-	}
-	x, stats := gaussian(s.P*s.C, 1), poison(2)
-	x[777] = float32(math.Inf(1))
-	groupNormStats(p, s.N, s.P, s.C, s.groups, normEpsilon, stats, x)()
-	if !math.IsNaN(float64(stats[1])) {
-		t.Errorf("Inf among the values gives (mean, rstd) %g, want NaN for rstd", stats)
+		x, stats := gaussian(s.P*s.C, 1), poison(2)
+		x[777] = float32(math.Inf(1))
+		e.groupNormStats(s.dense(x, false), normEpsilon, stats)()
+		if !math.IsNaN(float64(stats[1])) {
+			t.Errorf("%v: Inf among the values gives (mean, rstd) %g, want NaN for rstd", set, stats)
+		}
 	}
 }
 
@@ -159,49 +195,134 @@ func TestGroupNormGrad(t *testing.T) {
 						dgb[s.C+c] += slope(&wideBeta[c])
 					}
 				}
-				reference := worker.New(1)
+				reference := newEngine(1, isa.Generic)
 				stats := poison(s.N * s.groups * 2)
-				groupNormStats(reference, s.N, s.P, s.C, s.groups, normEpsilon, stats, x)()
-				checkKernel(t, [][]float64{dx, dgb}, 2e-6, func(p *worker.Pool) bound {
-					gotDx, gotDgb, ws := poison(len(dx)), poison(len(dgb)), poison(groupNormGradAffineWorkspace(s.N, s.C))
-					data := groupNormGradData(p, s.N, s.P, s.C, s.groups, silu, gotDx, x, stats, gamma, beta, dy)
-					affine := groupNormGradAffine(p, s.N, s.P, s.C, s.groups, silu, gotDgb, x, stats, gamma, beta, dy, ws)
-					return bound{[][]float32{gotDx, gotDgb}, func() {
-						data()
-						affine()
-					}}
+				reference.groupNormStats(s.dense(x, silu), normEpsilon, stats)()
+				s.eachInput(x, silu, func(g norm) {
+					checkKernel(t, [][]float64{dx, dgb}, 2e-6, func(e *engine) bound {
+						gotDx, gotDgb, sums := poison(len(dx)), poison(len(dgb)), poison(s.N*2*s.C)
+						reduce := e.groupNormGradSums(g, sums, stats, gamma, beta, dy)
+						data := e.groupNormGradData(g, gotDx, stats, gamma, beta, dy, sums)
+						affine := e.groupNormGradAffine(s.N, s.C, gotDgb, sums)
+						return bound{[][]float32{gotDx, gotDgb}, func() {
+							reduce()
+							data()
+							affine()
+						}}
+					})
 				})
-				inPlace, apart := slices.Clone(dy), poison(len(dy))
-				groupNormGradData(reference, s.N, s.P, s.C, s.groups, silu, inPlace, x, stats, gamma, beta, inPlace)()
-				groupNormGradData(reference, s.N, s.P, s.C, s.groups, silu, apart, x, stats, gamma, beta, dy)()
-				if !slices.Equal(inPlace, apart) {
-					t.Error("dx in place of dy differs")
-				}
+				s.eachInput(x, silu, func(g norm) {
+					checkKernel(t, [][]float64{dx, dgb}, 2e-6, func(e *engine) bound {
+						gotDx, gotDgb, sums := poison(len(dx)), poison(len(dgb)), poison(s.N*2*s.C)
+						both := e.groupNormGradWithSums(g, gotDx, sums, stats, gamma, beta, dy)
+						affine := e.groupNormGradAffine(s.N, s.C, gotDgb, sums)
+						return bound{[][]float32{gotDx, gotDgb}, func() {
+							both()
+							affine()
+						}}
+					})
+				})
+				checkInPlace(t, len(dy), func(e *engine, dx, dy []float32) func() {
+					g, sums := s.dense(x, silu), poison(s.N*2*s.C)
+					e.groupNormGradSums(g, sums, stats, gamma, beta, dy)()
+					return e.groupNormGradData(g, dx, stats, gamma, beta, dy, sums)
+				})
 			})
 		}
 	}
 }
 
-// The largest normalisation of the default network, one worker.
-func BenchmarkGroupNormSiLU(b *testing.B) {
-	const N, P, C, groups = 16, 256, 24, 4
-	p := worker.New(1)
-	x, gamma, beta, dy := gaussian(N*P*C, 1), gaussian(C, 2), gaussian(C, 3), gaussian(N*P*C, 4)
-	stats, y, dx, dgb := poison(N*groups*2), poison(N*P*C), poison(N*P*C), poison(2*C)
-	for _, k := range []struct {
-		name string
-		run  func()
-	}{
-		{"stats", groupNormStats(p, N, P, C, groups, normEpsilon, stats, x)},
-		{"forward", groupNorm(p, N, P, C, groups, true, y, x, stats, gamma, beta)},
-		{"gradData", groupNormGradData(p, N, P, C, groups, true, dx, x, stats, gamma, beta, dy)},
-		{"gradAffine", groupNormGradAffine(p, N, P, C, groups, true, dgb, x, stats, gamma, beta, dy, poison(groupNormGradAffineWorkspace(N, C)))},
-	} {
-		b.Run(k.name, func(b *testing.B) {
-			for b.Loop() {
-				k.run()
+// TestNormPair: operations that belong together run as one kernel and leave what
+// they would one after the other; others do not.
+func TestNormPair(t *testing.T) {
+	e := newEngine(1, isa.Detect())
+	x, y := graph.Shape{2, 3, 2, 4}, graph.Shape{2, 3, 2, 6}
+	stats, channels, sums := graph.Shape{2, 5, 2}, graph.Shape{10}, graph.Shape{2, 2, 10}
+	whole := graph.Shape{2, 3, 2, 10}
+	value := func(s graph.Shape, seed uint32) memory { return memory{floats: gaussian(s.TotalSize(), seed)} }
+	a, b, gamma, beta, dy := value(x, 1), value(y, 2), value(channels, 3), value(channels, 4), value(whole, 5)
+	bindOp := func(op graph.Op, out graph.Shape, in []graph.Shape, values ...memory) boundOp {
+		return boundOp{op, in, operands{out: poison(out.TotalSize()), in: values}}
+	}
+	run := func(o boundOp) { e.kernel(o.op, nil, o.in).bind(o.m)() }
+	for _, silu := range []bool{false, true} {
+		forward := func(ops ...graph.Op) (boundOp, boundOp) {
+			first := bindOp(ops[0], stats, []graph.Shape{x, y}, a, b)
+			return first, bindOp(ops[1], whole, []graph.Shape{x, y, stats, channels, channels},
+				a, b, memory{floats: first.m.out}, gamma, beta)
+		}
+		statistics := graph.GroupNormStats{Groups: 5, Eps: normEpsilon, Concat: true}
+		normalise := graph.GroupNorm{Groups: 5, SiLU: silu, Concat: true}
+		s, n := forward(statistics, normalise)
+		s2, n2 := forward(statistics, normalise)
+		pair := e.normPair(s, n)
+		if pair == nil {
+			t.Fatal("a normalisation and its statistics are no pair")
+		}
+		pair()
+		run(s2)
+		run(n2)
+		checkNear(t, s.m.out, widen(s2.m.out), 1e-7)
+		checkNear(t, n.m.out, widen(n2.m.out), 1e-6)
+
+		backward := func(first, second graph.Op) (boundOp, boundOp) {
+			in := []graph.Shape{x, y, stats, channels, channels, whole}
+			values := []memory{a, b, {floats: s.m.out}, gamma, beta, dy}
+			o := bindOp(first, sums, in, values...)
+			return o, bindOp(second, whole, append(in, sums), append(values, memory{floats: o.m.out})...)
+		}
+		gradSums, gradData := graph.GroupNormGradSums(normalise), graph.GroupNormGradData(normalise)
+		d, g := backward(gradSums, gradData)
+		d2, g2 := backward(gradSums, gradData)
+		if pair = e.normPair(d, g); pair == nil {
+			t.Fatal("a gradient and its sums are no pair")
+		}
+		pair()
+		run(d2)
+		run(g2)
+		checkNear(t, d.m.out, widen(d2.m.out), 1e-6)
+		checkNear(t, g.m.out, widen(g2.m.out), 1e-6)
+
+		for name, pair := range map[string][2]boundOp{
+			"statistics of another value":  {s, n2},
+			"sums of another value":        {d, g2},
+			"a normalisation and its sums": {n, d},
+			"the second before the first":  {g, d},
+		} {
+			if e.normPair(pair[0], pair[1]) != nil {
+				t.Errorf("%s are taken for a pair", name)
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(N*P*C), "ns/element")
-		})
+		}
+	}
+}
+
+// The largest normalisation of the default network, and some of that for CIFAR-10, one
+// worker.
+func BenchmarkGroupNormSiLU(b *testing.B) {
+	for _, s := range []normShape{{16, 256, 24, 4}, {16, 1024, 128, 32}, {16, 64, 512, 32}} {
+		e := newEngine(1, isa.Detect())
+		n := s.N * s.P * s.C
+		x, gamma, beta, dy := gaussian(n, 1), gaussian(s.C, 2), gaussian(s.C, 3), gaussian(n, 4)
+		stats, sums, y, dx, dgb := poison(s.N*s.groups*2), poison(s.N*2*s.C), poison(n), poison(n), poison(2*s.C)
+		g := s.dense(x, true)
+		for _, k := range []struct {
+			name string
+			run  func()
+		}{
+			{"stats", e.groupNormStats(g, normEpsilon, stats)},
+			{"forward", e.groupNorm(g, y, stats, gamma, beta)},
+			{"gradSums", e.groupNormGradSums(g, sums, stats, gamma, beta, dy)},
+			{"gradData", e.groupNormGradData(g, dx, stats, gamma, beta, dy, sums)},
+			{"withStats", e.groupNormWithStats(g, normEpsilon, y, stats, gamma, beta)},
+			{"gradWithSums", e.groupNormGradWithSums(g, dx, sums, stats, gamma, beta, dy)},
+			{"gradAffine", e.groupNormGradAffine(s.N, s.C, dgb, sums)},
+		} {
+			b.Run(fmt.Sprintf("%dx%d/%s", s.P, s.C, k.name), func(b *testing.B) {
+				for b.Loop() {
+					k.run()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/element")
+			})
+		}
 	}
 }

@@ -3,21 +3,23 @@ package cpu
 import (
 	"ddpm/internal/graph/cpu/gemm"
 	"ddpm/internal/graph/cpu/isa"
+	"ddpm/internal/graph/cpu/vector"
 	"ddpm/internal/graph/cpu/worker"
 )
 
-// engine is what the matrix kernels run on. Its methods bind a kernel to its
+// engine is what the kernels run on. Its methods bind a kernel to its
 // operands and return the function that runs it; see the package comment for
 // the rules they all keep.
 type engine struct {
 	set  isa.Set
 	pool *worker.Pool
 	gemm *gemm.Engine
+	vec  vector.Kernels
 }
 
 func newEngine(workers int, set isa.Set) *engine {
 	pool := worker.New(workers)
-	return &engine{set, pool, gemm.New(pool, set)}
+	return &engine{set, pool, gemm.New(pool, set), vector.For(set)}
 }
 
 // own is a worker's part of scratch memory for all of them.

@@ -16,6 +16,34 @@ type bound struct {
 	run     func()
 }
 
+// bindKernel binds a kernel to operands, an output of n elements and poisoned
+// memory.
+func bindKernel(k kernel, n int, in ...[]float32) bound {
+	m := operands{out: poison(n), ws: poison(k.workspace)}
+	for _, x := range in {
+		m.in = append(m.in, memory{floats: x})
+	}
+	return bound{[][]float32{m.out}, k.bind(m)}
+}
+
+// bindWeights does so for a kernel with weights, operand at, which are
+// transformed in every run.
+func bindWeights(k weightsKernel, at, n int, in ...[]float32) bound {
+	form := poison(k.weights)
+	bind := k.bind
+	k.bind = func(m operands) func() {
+		m.form = form
+		return bind(m)
+	}
+	b := bindKernel(k.kernel, n, in...)
+	transform, run := k.transform(form, in[at]), b.run
+	b.run = func() {
+		transform()
+		run()
+	}
+	return b
+}
+
 // checkMatrixKernel runs a kernel with every instruction set and several
 // numbers of workers. Its outputs must be within 1e-5 of want, relative to the
 // greatest element; they must not depend on the workers, nor on what was in the

@@ -3,6 +3,8 @@ package cpu
 import (
 	"fmt"
 	"testing"
+
+	"ddpm/internal/graph"
 )
 
 func TestLinear(t *testing.T) {
@@ -22,18 +24,23 @@ func TestLinear(t *testing.T) {
 				}
 			}
 		}
+		residual, addend := gaussian(len(dy), 5), gaussian(len(x), 6)
+		for i, v := range residual {
+			y[i] += float64(v)
+		}
+		for i, v := range addend {
+			dx[i] += float64(v)
+		}
+		lead, f := leading{fusion: graph.Fusion{Residual: true}, ca: s.in, count: 1}, graph.Fusion{Residual: true}
 		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
 			checkMatrixKernel(t, [][]float64{y}, func(e *engine) bound {
-				y := poison(len(y))
-				return bound{[][]float32{y}, e.linear(s.m, s.in, s.out, y, x, w, bias, poison(e.linearWorkspace(s.m, s.in, s.out)))}
+				return bindWeights(e.linearKernel(s.m, s.in, s.out, lead, f), 1, len(y), x, w, bias, residual)
 			})
 			checkMatrixKernel(t, [][]float64{dx}, func(e *engine) bound {
-				dx := poison(len(dx))
-				return bound{[][]float32{dx}, e.linearGradData(s.m, s.in, s.out, dx, w, dy, poison(e.linearGradDataWorkspace(s.m, s.in, s.out)))}
+				return bindWeights(e.linearGradDataKernel(s.m, s.in, s.out), 0, len(dx), w, dy, addend)
 			})
 			checkMatrixKernel(t, [][]float64{dw}, func(e *engine) bound {
-				dw := poison(len(dw))
-				return bound{[][]float32{dw}, e.linearGradWeight(s.m, s.in, s.out, dw, x, dy, poison(e.linearGradWeightWorkspace(s.m, s.in, s.out)))}
+				return bindKernel(e.linearGradWeightKernel(s.m, s.out, lead), len(dw), x, dy)
 			})
 		})
 	}

@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"testing"
-
-	"ddpm/internal/graph/cpu/worker"
-)
+import "testing"
 
 func TestSquaredError(t *testing.T) {
 	for _, s := range nd {
@@ -16,17 +12,17 @@ func TestSquaredError(t *testing.T) {
 			per[i/D] += d * d / float64(D)
 			dpred[i] = float64(dper[i/D]) * 2 / float64(D) * d
 		}
-		checkKernel(t, [][]float64{per, dpred}, 2e-7, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{per, dpred}, 2e-7, func(e *engine) bound {
 			gotPer, gotDpred := poison(N), poison(N*D)
-			forward := squaredError(p, N, D, gotPer, pred, target)
-			backward := squaredErrorGrad(p, N, D, gotDpred, pred, target, dper)
+			forward := e.squaredError(N, D, gotPer, pred, target)
+			backward := e.squaredErrorGrad(N, D, gotDpred, pred, target, dper)
 			return bound{[][]float32{gotPer, gotDpred}, func() {
 				forward()
 				backward()
 			}}
 		})
-		checkInPlace(t, N*D, func(p *worker.Pool, dpred, pred []float32) func() {
-			return squaredErrorGrad(p, N, D, dpred, pred, target, dper)
+		checkInPlace(t, N*D, func(e *engine, dpred, pred []float32) func() {
+			return e.squaredErrorGrad(N, D, dpred, pred, target, dper)
 		})
 	}
 }
@@ -40,9 +36,9 @@ func TestMean(t *testing.T) {
 			sum += float64(v)
 			dper[i] = float64(float32(1.5 / float64(N)))
 		}
-		checkKernel(t, [][]float64{{float64(float32(sum / float64(N)))}, dper}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{{float64(float32(sum / float64(N)))}, dper}, 0, func(e *engine) bound {
 			out, gotDper := poison(1), poison(N)
-			forward, backward := mean(p, N, out, per), meanGrad(p, N, gotDper, dout)
+			forward, backward := mean(e.pool, N, out, per), meanGrad(e.pool, N, gotDper, dout)
 			return bound{[][]float32{out, gotDper}, func() {
 				forward()
 				backward()

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"ddpm/internal/graph"
-	"ddpm/internal/graph/cpu/worker"
+	"ddpm/internal/graph/cpu/isa"
 )
 
 func TestGradNorm(t *testing.T) {
@@ -20,8 +20,8 @@ func TestGradNorm(t *testing.T) {
 		}
 		first := math.NaN()
 		for _, workers := range []int{1, 2, 3, 5} {
-			p := worker.New(workers)
-			norm := gradNorm(p, g)
+			e := newEngine(workers, isa.Detect())
+			norm := e.gradNorm(g)
 			got := norm()
 			if !(math.Abs(got/math.Sqrt(squares)-1) <= 1e-13) {
 				t.Errorf("n=%d: norm %v, want %v", n, got, math.Sqrt(squares))
@@ -35,20 +35,20 @@ func TestGradNorm(t *testing.T) {
 			if allocs := testing.AllocsPerRun(4, func() { norm() }); allocs != 0 {
 				t.Errorf("%v allocations a run", allocs)
 			}
-			p.Close()
+			e.pool.Close()
 		}
 	}
 }
 
 func TestGradNormShowsNonFiniteGradients(t *testing.T) {
-	p := worker.New(2)
-	defer p.Close()
+	e := newEngine(2, isa.Detect())
+	defer e.pool.Close()
 	const n = 2*grain + 3
 	for _, at := range []int{0, 1, grain + 2, n - 1} {
 		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 			g := gaussian(n, 1)
 			g[at] = float32(bad)
-			if norm := gradNorm(p, g)(); !math.IsNaN(norm) && !math.IsInf(norm, 0) {
+			if norm := e.gradNorm(g)(); !math.IsNaN(norm) && !math.IsInf(norm, 0) {
 				t.Errorf("norm is %v with %v at %d", norm, bad, at)
 			}
 		}
@@ -57,7 +57,7 @@ func TestGradNormShowsNonFiniteGradients(t *testing.T) {
 	for i := range g {
 		g[i] = -math.MaxFloat32
 	}
-	if norm := gradNorm(p, g)(); math.IsNaN(norm) || math.IsInf(norm, 0) {
+	if norm := e.gradNorm(g)(); math.IsNaN(norm) || math.IsInf(norm, 0) {
 		t.Errorf("the norm of finite gradients is %v", norm)
 	}
 }
@@ -102,8 +102,8 @@ func TestAdamStepMatchesGolden(t *testing.T) {
 	if err := json.Unmarshal(raw, &g); err != nil {
 		t.Fatal(err)
 	}
-	p := worker.New(2)
-	defer p.Close()
+	e := newEngine(2, isa.Detect())
+	defer e.pool.Close()
 	for name, trace := range map[string]goldenTrace{"k_plus_1": g.KPlus1, "zero_based": g.ZeroBase} {
 		t.Run(name, func(t *testing.T) {
 			if len(trace.Float32) != 10 {
@@ -115,9 +115,9 @@ func TestAdamStepMatchesGolden(t *testing.T) {
 			n := len(params)
 			grads, m, v := make([]float32, n), make([]float32, n), make([]float32, n)
 			rampM, rampV := make([]float32, n), make([]float32, n)
-			norm := gradNorm(p, grads)
-			step := adamStep(p, params, grads, m, v, ema)
-			rampStep := adamStep(p, rampParams, grads, rampM, rampV, ramp)
+			norm := e.gradNorm(grads)
+			step := e.adamStep(params, grads, m, v, ema)
+			rampStep := e.adamStep(rampParams, grads, rampM, rampV, ramp)
 			for k, want := range trace.Float32 {
 				copy(grads, slices.Concat(g.Grads[k]...))
 				gradNorm := norm()
@@ -167,9 +167,9 @@ func TestAdamStepForAnyWorkers(t *testing.T) {
 			params[i] = float64(w) - 0.01*c/(math.Abs(c)+1e-8)
 			ema[i] = 0.9*float64(w) + 0.1*params[i]
 		}
-		checkKernel(t, [][]float64{params, ema}, 2e-7, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{params, ema}, 2e-7, func(e *engine) bound {
 			gotParams, gotEMA, m, v := poison(n), poison(n), poison(n), poison(n)
-			step := adamStep(p, gotParams, g, m, v, gotEMA)
+			step := e.adamStep(gotParams, g, m, v, gotEMA)
 			return bound{[][]float32{gotParams, gotEMA, m, v}, func() {
 				copy(gotParams, start)
 				copy(gotEMA, start)
@@ -183,10 +183,10 @@ func TestAdamStepForAnyWorkers(t *testing.T) {
 
 // As many parameters as the default network, one worker.
 func BenchmarkAdamStep(b *testing.B) {
-	const n = 358_491
-	p := worker.New(1)
+	const n = 8_000_000
+	e := newEngine(1, isa.Detect())
 	params, grads, m, v, ema := gaussian(n, 1), gaussian(n, 2), make([]float32, n), make([]float32, n), gaussian(n, 1)
-	step, norm := adamStep(p, params, grads, m, v, ema), gradNorm(p, grads)
+	step, norm := e.adamStep(params, grads, m, v, ema), e.gradNorm(grads)
 	s := graph.Update{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, EMADecay: 0.995}
 	b.Run("gradNorm", func(b *testing.B) {
 		for b.Loop() {

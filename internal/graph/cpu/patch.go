@@ -52,7 +52,7 @@ func (p patch) at(image, row, column int) int {
 }
 
 // fill copies channels [c0, c1) of what block b sees of x.
-func (p patch) fill(dst, x []float32, b pixelBlock, c0, c1 int) {
+func (p patch) fill(dst []float32, x source, b pixelBlock, c0, c1 int) {
 	g := p.g
 	// Columns [first, end) of the patch are inside of the image.
 	first := min(max(0, g.PadLeft), p.columns)
@@ -65,17 +65,9 @@ func (p patch) fill(dst, x []float32, b pixelBlock, c0, c1 int) {
 				clear(row)
 				continue
 			}
-			src := x[(((b.image+n)*g.H+h)*g.W+first-g.PadLeft)*g.C:]
 			clear(row[:first*p.channels])
 			clear(row[end*p.channels:])
-			row = row[first*p.channels : end*p.channels]
-			if p.channels == g.C {
-				copy(row, src)
-				continue
-			}
-			for j := range end - first {
-				copy(row[j*p.channels:][:c1-c0], src[j*g.C+c0:])
-			}
+			x.read(row[first*p.channels:end*p.channels], p.channels, g, b.image+n, h, first-g.PadLeft, c0, c1)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package cpu
 
-import "ddpm/internal/graph/cpu/worker"
+import (
+	"ddpm/internal/graph/cpu/vector"
+	"ddpm/internal/graph/cpu/worker"
+)
 
 // concat joins rows on channels: y [M, Ca+Cb] from a [M, Ca] and b [M, Cb].
 func concat(p *worker.Pool, M, Ca, Cb int, y, a, b []float32) func() {
@@ -44,20 +47,16 @@ func upsampleNearest2x(p *worker.Pool, N, H, W, C int, y, x []float32) func() {
 
 // upsampleNearest2xGrad sums each 2x2 block of dy [N, 2H, 2W, C] into
 // dx [N, H, W, C].
-func upsampleNearest2xGrad(p *worker.Pool, N, H, W, C int, dx, dy []float32) func() {
-	return forRange(p, N*H, rowsPerTask(4*W*C), func(from, to int) {
+func (e *engine) upsampleNearest2xGrad(N, H, W, C int, dx, dy []float32) func() {
+	return forRange(e.pool, N*H, rowsPerTask(4*W*C), func(from, to int) {
 		for row := from; row < to; row++ {
-			dx := dx[row*W*C : (row+1)*W*C]
-			dy := dy[row*4*W*C : (row+1)*4*W*C]
-			upper, lower := dy[:2*W*C], dy[2*W*C:]
-			for w := range W {
-				dx := dx[w*C : (w+1)*C]
-				a, b := upper[2*w*C:][:len(dx)], upper[(2*w+1)*C:][:len(dx)]
-				c, d := lower[2*w*C:][:len(dx)], lower[(2*w+1)*C:][:len(dx)]
-				for i := range dx {
-					dx[i] = (a[i] + b[i]) + (c[i] + d[i])
-				}
-			}
+			dx := vector.Dense(dx[row*W*C:], C)
+			dy := dy[row*4*W*C:]
+			left := vector.Rows{Data: dy, Stride: 2 * C}
+			right := vector.Rows{Data: dy[C:], Stride: 2 * C}
+			e.vec.AddRows(dx, left, right, W, C)
+			left.Data, right.Data = dy[2*W*C:], dy[(2*W+1)*C:]
+			e.vec.AddBothRows(dx, left, right, W, C)
 		}
 	})
 }

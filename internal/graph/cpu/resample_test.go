@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"testing"
-
-	"ddpm/internal/graph/cpu/worker"
-)
+import "testing"
 
 func TestConcatAndSliceChannels(t *testing.T) {
 	for _, s := range [][3]int{{1, 1, 1}, {3, 5, 2}, {700, 24, 48}, {3, 1, grain}} {
@@ -15,11 +11,11 @@ func TestConcatAndSliceChannels(t *testing.T) {
 			want = append(want, widen(a[row*Ca:(row+1)*Ca])...)
 			want = append(want, widen(b[row*Cb:(row+1)*Cb])...)
 		}
-		checkKernel(t, [][]float64{want, widen(a), widen(b)}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{want, widen(a), widen(b)}, 0, func(e *engine) bound {
 			y, gotA, gotB := poison(len(want)), poison(len(a)), poison(len(b))
-			join := concat(p, M, Ca, Cb, y, a, b)
-			front := sliceChannels(p, M, Ca+Cb, 0, Ca, gotA, y)
-			back := sliceChannels(p, M, Ca+Cb, Ca, Cb, gotB, y)
+			join := concat(e.pool, M, Ca, Cb, y, a, b)
+			front := sliceChannels(e.pool, M, Ca+Cb, 0, Ca, gotA, y)
+			back := sliceChannels(e.pool, M, Ca+Cb, Ca, Cb, gotB, y)
 			return bound{[][]float32{y, gotA, gotB}, func() {
 				join()
 				front()
@@ -40,13 +36,13 @@ func TestUpsampleNearest2x(t *testing.T) {
 			y[i] = float64(x[from])
 			dx[from] += float64(dy[i])
 		}
-		checkKernel(t, [][]float64{y}, 0, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{y}, 0, func(e *engine) bound {
 			got := poison(len(y))
-			return bound{[][]float32{got}, upsampleNearest2x(p, N, H, W, C, got, x)}
+			return bound{[][]float32{got}, upsampleNearest2x(e.pool, N, H, W, C, got, x)}
 		})
-		checkKernel(t, [][]float64{dx}, 2e-7, func(p *worker.Pool) bound {
+		checkKernel(t, [][]float64{dx}, 2e-7, func(e *engine) bound {
 			got := poison(len(dx))
-			return bound{[][]float32{got}, upsampleNearest2xGrad(p, N, H, W, C, got, dy)}
+			return bound{[][]float32{got}, e.upsampleNearest2xGrad(N, H, W, C, got, dy)}
 		})
 	}
 }

@@ -6,17 +6,18 @@ import (
 	"math"
 
 	"ddpm/internal/graph"
-	"ddpm/internal/graph/cpu/worker"
 )
 
 // state is a network's arenas in main memory.
 type state struct {
-	pool   *worker.Pool
+	engine *engine
 	layout *graph.Layout
 	arenas [5][]float32 // by graph.Arena; nil where there is none
 	sum    []float32    // of gradients; made when first needed
 	summed bool         // since the last update
-	add    func(first bool, scale float32)
+	// version changes whenever weights do.
+	version int
+	add     func(first bool, scale float32)
 
 	update [2]update // from the gradients, and from their sum
 }
@@ -31,7 +32,7 @@ type update struct {
 
 // NewState allocates the arenas.
 func (b *Backend) NewState(l *graph.Layout, training bool) (graph.State, error) {
-	s := &state{pool: b.pool, layout: l}
+	s := &state{engine: b.engine, layout: l}
 	kinds := []graph.Arena{graph.Params, graph.EMA}
 	if training {
 		kinds = append(kinds, graph.Grads, graph.AdamM, graph.AdamV)
@@ -48,8 +49,8 @@ func (b *Backend) NewState(l *graph.Layout, training bool) (graph.State, error) 
 func (s *state) bind(grads []float32) update {
 	a := &s.arenas
 	return update{
-		gradNorm(s.pool, grads),
-		adamStep(s.pool, a[graph.Params], grads, a[graph.AdamM], a[graph.AdamV], a[graph.EMA]),
+		s.engine.gradNorm(grads),
+		s.engine.adamStep(a[graph.Params], grads, a[graph.AdamM], a[graph.AdamV], a[graph.EMA]),
 	}
 }
 
@@ -68,6 +69,7 @@ func (s *state) transfer(a graph.Arena, host []float32, read bool) error {
 		copy(host, arena)
 	} else {
 		copy(arena, host)
+		s.version++
 	}
 	return nil
 }
@@ -80,7 +82,7 @@ func (s *state) Accumulate(first bool, scale float64) error {
 	if s.sum == nil {
 		s.sum = make([]float32, s.layout.Size)
 		s.update[1] = s.bind(s.sum)
-		s.add = addScaled(s.pool, s.sum, grads)
+		s.add = s.engine.addScaled(s.sum, grads)
 	}
 	s.summed = true
 	s.add(first, float32(scale))
@@ -89,13 +91,10 @@ func (s *state) Accumulate(first bool, scale float64) error {
 
 // addScaled returns a function that computes sum += scale*x, or sum = scale*x
 // where it is the first.
-func addScaled(p *worker.Pool, sum, x []float32) func(first bool, scale float32) {
+func (e *engine) addScaled(sum, x []float32) func(first bool, scale float32) {
 	var factor float32
-	run := forRange(p, len(sum), grain, func(from, to int) {
-		sum := sum[from:to]
-		for i, v := range x[from:to] {
-			sum[i] += factor * v
-		}
+	run := forRange(e.pool, len(sum), grain, func(from, to int) {
+		e.vec.AddScaled(sum[from:to], factor, x[from:to])
 	})
 	return func(first bool, scale float32) {
 		if first {
@@ -123,6 +122,7 @@ func (s *state) Update(u graph.Update) (float64, error) {
 		clip = min(1, u.Clip/(norm+1e-6))
 	}
 	optimiser.step(u, clip)
+	s.version++
 	return norm, nil
 }
 

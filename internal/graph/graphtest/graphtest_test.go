@@ -13,6 +13,27 @@ import (
 
 func TestReferenceAgainstItself(t *testing.T) { RunAll(t, reference.Backend{}) }
 
+// fusing is the reference running every fusion there can be, by definition.
+type fusing struct{ reference.Backend }
+
+func (fusing) Fuses(op graph.Op, in []graph.Shape) bool {
+	_, err := op.Infer(in)
+	return err == nil
+}
+
+func TestFusedReferenceAgainstItself(t *testing.T) {
+	for _, c := range suite() {
+		if c.name == "programs/do_not_allocate" {
+			continue // the reference does
+		}
+		t.Run(c.name, func(t *testing.T) {
+			if err := c.run(fusing{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestEveryOperationHasACase(t *testing.T) {
 	types, err := TypesWith("..", "Eval")
 	if err != nil {
@@ -45,6 +66,7 @@ func TestCasesHaveDifferentNames(t *testing.T) {
 // saboteur is the reference with parts replaced by wrong ones.
 type saboteur struct {
 	reference.Backend
+	fuses   bool
 	op      func(graph.Op) graph.Op
 	state   func(*reference.State) graph.State
 	weights func(graph.Arena) graph.Arena
@@ -57,6 +79,8 @@ type wrapped struct {
 	graph.State
 	inner *reference.State
 }
+
+func (b saboteur) Fuses(op graph.Op, in []graph.Shape) bool { return b.fuses && fusing{}.Fuses(op, in) }
 
 func (b saboteur) NewState(l *graph.Layout, training bool) (graph.State, error) {
 	s, err := b.Backend.NewState(l, training)
@@ -121,7 +145,8 @@ func TestEveryOperationCaseCanFail(t *testing.T) {
 		if isView { // runs no instruction of its own
 			target = "Copy"
 		}
-		b := saboteur{op: func(op graph.Op) graph.Op {
+		_, fusion := graph.Unfuse(c.op)
+		b := saboteur{fuses: fusion != graph.Fusion{}, op: func(op graph.Op) graph.Op {
 			if opName(op) == target {
 				return inaccurate{op, isView}
 			}

@@ -2,6 +2,7 @@ package graphtest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"ddpm/internal/graph"
@@ -91,6 +92,9 @@ func (c opCase) graph() (*graph.Graph, graph.Feeds, error) {
 	b := graph.NewBuilder(graph.Float32)
 	feeds := graph.Feeds{}
 	_, inPlace := c.op.(graph.InPlace)
+	if _, ok := c.op.(graph.Plus); ok {
+		inPlace = true
+	}
 	outputs := map[string]*graph.Node{}
 	var fed, kept, spent []*graph.Node
 	for i, o := range c.in {
@@ -208,6 +212,11 @@ func opTable() []opCase {
 		add(product, graph.Conv2DGradData{Conv2D: c.op, Height: g.H, Width: g.W}, normal(c.w[:]...), dy)
 		add(product, graph.Conv2DGradWeight{Conv2D: c.op, R: g.R, S: g.S}, normal(c.x[:]...), dy)
 	}
+	for _, op := range fusions() {
+		special(opCase{op: op.op, in: op.in, tolerance: product, build: func(b *graph.Builder, in []*graph.Node) *graph.Node {
+			return unfused(b, op.op, in)
+		}})
+	}
 
 	for _, s := range [][5]int{
 		{1, 1, 2, 2, 1}, {2, 5, 7, 24, 4}, {3, 4, 4, 48, 8}, {1, 8, 8, 5, 1}, {2, 3, 3, 5, 5}, {1, 16, 16, 24, 4}, {3, 16, 16, 24, 3},
@@ -216,6 +225,14 @@ func opTable() []opCase {
 		table = append(table, groupNorms(x, s[4], 1e-6, product)...)
 	}
 	table = append(table, groupNorms(spread(-0.5, 3, 2, 6, 5, 12), 4, 1e-5, product)...)
+	// Groups that end where the images meet, that hold channels of both, one
+	// group, and more channels than are worked on at a time.
+	for _, s := range [][6]int{{1, 1, 2, 1, 1, 1}, {2, 3, 5, 24, 24, 8}, {3, 4, 4, 5, 7, 4}, {2, 7, 3, 48, 24, 1}, {1, 3, 3, 130, 190, 10}, {17, 2, 2, 3, 17, 2}} {
+		table = append(table, concatNorms(normal(s[:4]...), s[4], s[5], 1e-6, product)...)
+	}
+	add(summed, graph.GroupNormGradAffine{}, normal(1, 2, 1))
+	add(summed, graph.GroupNormGradAffine{}, normal(3, 2, 5))
+	add(summed, graph.GroupNormGradAffine{}, normal(16, 2, 72))
 	special(opCase{op: graph.GroupNormStats{Groups: 2, Eps: 1e-6}, in: []operand{spread(100, 1, 2, 8, 8, 6)}, tolerance: offset, what: "offset"})
 	for i, c := range groupNorms(spread(100, 1, 2, 8, 8, 6), 2, 1e-6, offset) {
 		if i > 0 {
@@ -316,31 +333,44 @@ func convolutions() []convolution {
 	}
 }
 
-// groupNorms is every operation of group normalisation on x. The statistics are
-// computed: kernels may rely on their being those of x.
+// groupNorms is every operation of group normalisation on x. The statistics and
+// sums are computed: kernels may rely on their being those of the operands.
 func groupNorms(x operand, groups int, eps, tolerance float64) []opCase {
-	c := x.shape[3]
-	statistics := graph.GroupNormStats{Groups: groups, Eps: eps}
-	cases := []opCase{{op: statistics, in: []operand{x}, tolerance: summed}}
+	return groupNormsOf([]operand{x}, x.shape, groups, eps, tolerance)
+}
+
+// concatNorms is every operation on two images side by side, x the first; the
+// second has more channels.
+func concatNorms(x operand, channels, groups int, eps, tolerance float64) []opCase {
+	whole := append(x.shape[:3:3], x.shape[3]+channels)
+	return groupNormsOf([]operand{x, normal(append(x.shape[:3:3], channels)...)}, whole, groups, eps, tolerance)
+}
+
+// groupNormsOf is every operation on parts, which make up an image of a shape.
+func groupNormsOf(parts []operand, shape []int, groups int, eps, tolerance float64) []opCase {
+	c, concat := shape[3], len(parts) > 1
+	statistics := graph.GroupNormStats{Groups: groups, Eps: eps, Concat: concat}
+	cases := []opCase{{op: statistics, in: parts, tolerance: summed}}
 	for _, silu := range []bool{false, true} {
-		gamma, beta, dy := spread(1, 0.3, c), normal(c), normal(x.shape...)
+		gamma, beta, dy := spread(1, 0.3, c), normal(c), normal(shape...)
+		sums := graph.GroupNormGradSums{Groups: groups, SiLU: silu, Concat: concat}
+		// The operands are x, gamma, beta and perhaps dy.
 		build := func(op graph.Op) func(b *graph.Builder, in []*graph.Node) *graph.Node {
 			return func(b *graph.Builder, in []*graph.Node) *graph.Node {
-				operands := append([]*graph.Node{in[0], b.Apply(statistics, in[0])}, in[1:]...)
+				x, rest := in[:len(parts)], in[len(parts):]
+				operands := slices.Concat(x, []*graph.Node{b.Apply(statistics, x...)}, rest)
+				if _, ok := op.(graph.GroupNormGradData); ok {
+					operands = append(operands, b.Apply(sums, operands...))
+				}
 				return b.Apply(op, operands...)
 			}
 		}
-		for _, op := range []graph.Op{
-			graph.GroupNorm{Groups: groups, SiLU: silu},
-			graph.GroupNormGradData{Groups: groups, SiLU: silu},
-			graph.GroupNormGradAffine{Groups: groups, SiLU: silu},
-		} {
-			in := []operand{x, gamma, beta, dy}
-			if _, forward := op.(graph.GroupNorm); forward {
-				in = in[:3]
-			}
-			cases = append(cases, opCase{op: op, in: in, tolerance: tolerance, build: build(op)})
-		}
+		forward := graph.GroupNorm{Groups: groups, SiLU: silu, Concat: concat}
+		data := graph.GroupNormGradData{Groups: groups, SiLU: silu, Concat: concat}
+		cases = append(cases,
+			opCase{op: forward, in: slices.Concat(parts, []operand{gamma, beta}), tolerance: tolerance, build: build(forward)},
+			opCase{op: sums, in: slices.Concat(parts, []operand{gamma, beta, dy}), tolerance: tolerance, build: build(sums)},
+			opCase{op: data, in: slices.Concat(parts, []operand{gamma, beta, dy}), tolerance: tolerance, build: build(data)})
 	}
 	return cases
 }

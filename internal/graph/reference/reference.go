@@ -17,7 +17,9 @@ type Backend struct{}
 
 func (Backend) Name() string { return "reference: float64 definitions" }
 
-func (Backend) Workspace(graph.Op, graph.Shape, []graph.Shape) int { return 0 }
+func (Backend) Workspace(graph.Op, graph.Shape, []graph.Shape, bool) (scratch, kept int) {
+	return 0, 0
+}
 
 func (Backend) Close() error { return nil }
 

@@ -1,6 +1,6 @@
 // Package gemm multiplies matrices of float32,
 //
-//	C[M,N] = bias[N] + A[M,K] B[K,N]   or   C += A B
+//	C[M,N] = bias[N] + A[M,K] B[K,N] + addend[M,N]   or   C += A B
 //
 // and is what convolution, linear layers and attention are made of.
 //
@@ -192,6 +192,9 @@ type Strip struct {
 
 	// Accumulate adds to C, which is otherwise overwritten.
 	Accumulate bool
+	// Addend, if any, is added to the product: elements laid out as C's, which
+	// they may be.
+	Addend []float32
 
 	// A strip of an even number of rows, no more than a tile has, may have its
 	// lower half elsewhere: these are the elements skipped between the halves.
@@ -217,13 +220,22 @@ func (s *Strip) check() {
 	case rows*l.Row+s.SplitA+l.last+(l.Steps-1)*l.Step >= len(s.A),
 		l.K()*s.Panel.Width > len(s.B),
 		rows*s.Stride+s.SplitC+s.Panel.Columns > len(s.C),
+		s.Addend != nil && rows*s.Stride+s.SplitC+s.Panel.Columns > len(s.Addend),
 		s.Bias != nil && s.Panel.Columns > len(s.Bias):
 		panic("gemm: strip reaches beyond its operands")
 	}
 }
 
+// addend is what is added to the product; nil for nothing.
+func (s *Strip) addend() []float32 {
+	if s.Accumulate {
+		return s.C
+	}
+	return s.Addend
+}
+
 // Block runs a strip in each panel of n columns: B holds all of them, Bias and
-// C begin at column 0, and Panel is set here.
+// C begin at column 0, and Panel is set here. It takes no Addend.
 func (e *Engine) Block(s *Strip, n int) {
 	b, bias, c, k := s.B, s.Bias, s.C, s.Layout.K()
 	for p := range e.Panels(n) {

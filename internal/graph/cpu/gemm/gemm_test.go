@@ -65,8 +65,15 @@ func product(p Product) []float64 {
 			if p.Bias != nil {
 				c[i*p.N+j] = float64(p.Bias[j])
 			}
+			if p.Addend != nil {
+				c[i*p.N+j] += float64(p.Addend[i*p.N+j])
+			}
 			for k := range p.K {
-				c[i*p.N+j] += p.A.element(i, k) * p.B.element(k, j)
+				a := p.A.element
+				if p.Beside.Data != nil && k >= p.Split {
+					a = func(i, k int) float64 { return p.Beside.element(i, k-p.Split) }
+				}
+				c[i*p.N+j] += a(i, k) * p.B.element(k, j)
 			}
 		}
 	}
@@ -89,15 +96,31 @@ func TestMultiply(t *testing.T) {
 	}
 	engines(t, 2, func(t *testing.T, e *Engine) {
 		for _, s := range shapes {
-			for variant := range 8 {
+			for variant := range 64 {
+				if s[0]*s[1]*s[2] > 1<<17 && variant%9 != 0 {
+					continue // every option is in some of the eight that are left
+				}
 				p := Product{M: s[0], N: s[1], K: s[2], C: poison(s[0] * s[1])}
 				p.A = matrix(p.M, p.K, variant&1 != 0, 1)
 				p.B = matrix(p.K, p.N, variant&2 != 0, 2)
 				if variant&4 != 0 {
 					p.Bias = normal(p.N, 3)
 				}
+				if variant&8 != 0 {
+					p.Addend = normal(p.M*p.N, 4)
+				}
+				if variant&16 != 0 && p.K > 1 {
+					p.Split = p.K/3 + 1
+					p.A = matrix(p.M, p.Split, variant&1 != 0, 1)
+					p.Beside = matrix(p.M, p.K-p.Split, variant&1 != 0, 5)
+				}
+				packed := variant&32 != 0
+				if packed {
+					p.Packed = poison(e.PackedSize(p.K, p.N))
+					e.Packer(p.Packed, p.N, p.K, p.B)()
+				}
 				t.Run(fmt.Sprint(s, variant), func(t *testing.T) {
-					run := e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K)))
+					run := e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K, packed)))
 					want := product(p)
 					for range 2 {
 						run()
@@ -116,7 +139,7 @@ func TestMultiplySameForAnyWorkers(t *testing.T) {
 			engines(t, workers, func(t *testing.T, e *Engine) {
 				p := Product{M: s[0], N: s[1], K: s[2], C: poison(s[0] * s[1])}
 				p.A, p.B = matrix(p.M, p.K, true, 1), matrix(p.K, p.N, false, 2)
-				e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K)))()
+				e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K, false)))()
 				if workers == 1 {
 					first[e.Set()] = p.C
 				}
@@ -132,7 +155,7 @@ func TestMultiplyDoesNotAllocate(t *testing.T) {
 	engines(t, 2, func(t *testing.T, e *Engine) {
 		p := Product{M: 24, N: 48, K: 4100, C: poison(24 * 48)}
 		p.A, p.B = matrix(p.M, p.K, true, 1), matrix(p.K, p.N, false, 2)
-		run := e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K)))
+		run := e.Multiply(p, poison(e.MultiplyWorkspace(p.M, p.N, p.K, false)))
 		if n := testing.AllocsPerRun(5, run); n != 0 {
 			t.Errorf("%v allocations a run", n)
 		}
@@ -246,7 +269,7 @@ func BenchmarkMultiply(b *testing.B) {
 					e := New(pool, isa.Detect())
 					p := Product{M: s[0], N: s[1], K: s[2], C: make([]float32, s[0]*s[1])}
 					p.A, p.B = matrix(p.M, p.K, transposed, 1), matrix(p.K, p.N, transposed, 2)
-					run := e.Multiply(p, make([]float32, e.MultiplyWorkspace(p.M, p.N, p.K)))
+					run := e.Multiply(p, make([]float32, e.MultiplyWorkspace(p.M, p.N, p.K, false)))
 					for b.Loop() {
 						run()
 					}

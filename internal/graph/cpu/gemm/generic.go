@@ -58,11 +58,10 @@ func (s *Strip) genericRows(i0, i1 int) {
 
 func (s *Strip) store(at int, values [genericWidth]float32) {
 	c := s.C[at:][:s.Panel.Columns]
-	if s.Accumulate {
-		for j := range c {
-			c[j] += values[j]
+	if addend := s.addend(); addend != nil {
+		for j, v := range addend[at:][:s.Panel.Columns] {
+			values[j] += v
 		}
-		return
 	}
 	copy(c, values[:])
 }

@@ -1,12 +1,20 @@
 package gemm
 
-// Product is one matrix product C[M,N] = Bias[N] + A[M,K] B[K,N] in memory.
-// C has no gaps between its rows; a nil Bias is zero.
+// Product is one matrix product in memory,
+//
+//	C[M,N] = Bias[N] + A[M,K] B[K,N] + Addend[M,N]
+//
+// C and Addend have no gaps between their rows; a nil Bias or Addend is zero.
 type Product struct {
 	M, N, K int
 	A, B    Matrix
-	C       []float32
-	Bias    []float32
+	// Beside, if it has data, is the right part of A: the columns from Split on.
+	Beside Matrix
+	Split  int
+	// Packed, if not nil, is B as Packer packs it; B itself is not read.
+	Packed       []float32
+	C            []float32
+	Bias, Addend []float32
 }
 
 // How a product is cut. The cuts decide how the result rounds, so they depend
@@ -27,31 +35,61 @@ func (e *Engine) chunks(m, n, k int) int {
 	return max(1, min(manyTasks/2/tasks, k/chunkSteps))
 }
 
-// MultiplyWorkspace is the workspace of Multiply.
-func (e *Engine) MultiplyWorkspace(m, n, k int) int {
-	return Scratch(e.PackedSize(k, n), (e.chunks(m, n, k)-1)*m*n)
+// MultiplyWorkspace is the workspace of Multiply; packed says that B comes
+// packed.
+func (e *Engine) MultiplyWorkspace(m, n, k int, packed bool) int {
+	sums := (e.chunks(m, n, k) - 1) * m * n
+	if packed {
+		return Scratch(sums)
+	}
+	return Scratch(e.PackedSize(k, n), sums)
+}
+
+// span is a run of K between two visits to C.
+type span struct {
+	first  int // in K
+	a      Matrix
+	at     int // the span's first column of a
+	layout *Layout
+}
+
+// spans cuts K into chunks, and those into spans, none of which straddles the
+// two parts of A.
+func (e *Engine) spans(p Product) [][]span {
+	chunks := make([][]span, e.chunks(p.M, p.N, p.K))
+	for c := range chunks {
+		k0, k1 := p.K*c/len(chunks), p.K*(c+1)/len(chunks)
+		part := func(a Matrix, origin, k0, k1 int) {
+			n := ceil(k1-k0, blockSteps)
+			for i := range n {
+				first, end := k0+(k1-k0)*i/n, k0+(k1-k0)*(i+1)/n
+				chunks[c] = append(chunks[c], span{first, a, first - origin, a.layout(end - first)})
+			}
+		}
+		if p.Beside.Data == nil {
+			part(p.A, 0, k0, k1)
+			continue
+		}
+		if k0 < p.Split {
+			part(p.A, 0, k0, min(k1, p.Split))
+		}
+		if k1 > p.Split {
+			part(p.Beside, p.Split, max(k0, p.Split), k1)
+		}
+	}
+	return chunks
 }
 
 // Multiply returns a function that computes the product.
 func (e *Engine) Multiply(p Product, ws []float32) func() {
-	packed := Carve(&ws, e.PackedSize(p.K, p.N))
-	chunks := e.chunks(p.M, p.N, p.K)
+	packed, pack := p.Packed, func() {}
+	if packed == nil {
+		packed = Carve(&ws, e.PackedSize(p.K, p.N))
+		pack = e.Packer(packed, p.N, p.K, p.B)
+	}
+	spans := e.spans(p)
+	chunks := len(spans)
 	sums := Sums{p.C[:p.M*p.N], Carve(&ws, (chunks-1)*p.M*p.N)}
-
-	// Each chunk is a run of blocks of K.
-	type block struct {
-		first  int
-		layout *Layout
-	}
-	blocks := make([][]block, chunks)
-	for c := range blocks {
-		k0, k1 := p.K*c/chunks, p.K*(c+1)/chunks
-		n := ceil(k1-k0, blockSteps)
-		for i := range n {
-			first, end := k0+(k1-k0)*i/n, k0+(k1-k0)*(i+1)/n
-			blocks[c] = append(blocks[c], block{first, p.A.layout(end - first)})
-		}
-	}
 
 	rows := ceil(p.M, blockRows)
 	panels := e.Panels(p.N)
@@ -61,22 +99,26 @@ func (e *Engine) Multiply(p Product, ws []float32) func() {
 		m0, m1 := p.M*row/rows, p.M*(row+1)/rows
 		c := sums.Part(chunk)[m0*p.N:]
 		s := Strip{Rows: m1 - m0, Stride: p.N}
-		for i, b := range blocks[chunk] {
-			s.A, s.Layout = p.A.from(m0, b.first), b.layout
+		for i, b := range spans[chunk] {
+			s.A, s.Layout = b.a.from(m0, b.at), b.layout
 			s.Accumulate = i > 0
+			// The first span of the first chunk starts the sum.
+			starts := chunk == 0 && i == 0
 			for j := panels * group / groups; j < panels*(group+1)/groups; j++ {
 				s.Panel = e.Panel(j, p.N)
 				s.B = packed[s.Panel.First*p.K+b.first*s.Panel.Width:]
 				s.C = c[s.Panel.First:]
-				s.Bias = nil
-				if p.Bias != nil && task < groups*rows && i == 0 {
+				s.Bias, s.Addend = nil, nil
+				if p.Bias != nil && starts {
 					s.Bias = p.Bias[s.Panel.First:]
+				}
+				if p.Addend != nil && starts {
+					s.Addend = p.Addend[m0*p.N+s.Panel.First:]
 				}
 				e.Run(&s)
 			}
 		}
 	}
-	pack := e.Packer(packed, p.N, p.K, p.B)
 	reduce := e.Reducer(sums)
 	return func() {
 		pack()

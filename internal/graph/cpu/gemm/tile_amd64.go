@@ -20,8 +20,8 @@ type tile struct {
 	splitA     int
 	strideC    int
 	splitC     int
-	accumulate int // not 0: C += A B
-	partial    int // not 0: fewer columns than the width
+	addend     unsafe.Pointer // nil, or what is added to the product; strides as C
+	partial    int            // not 0: fewer columns than the width
 }
 
 // packing is the argument of a packing routine.
@@ -68,9 +68,7 @@ func (e *Engine) assembly(s *Strip) {
 		strideC:    s.Stride,
 		splitC:     s.SplitC,
 	}
-	if s.Accumulate {
-		t.accumulate = 1
-	}
+	addend := s.addend()
 	if s.Panel.Columns < s.Panel.Width {
 		t.partial = 1
 	}
@@ -80,6 +78,9 @@ func (e *Engine) assembly(s *Strip) {
 		rows := s.Rows*(i+1)/tiles - first
 		t.a = unsafe.Pointer(&s.A[first*l.Row])
 		t.c = unsafe.Pointer(&s.C[first*s.Stride])
+		if addend != nil {
+			t.addend = unsafe.Pointer(&addend[first*s.Stride])
+		}
 		switch {
 		case e.set == isa.AVX512 && s.Panel.Width == e.wide:
 			avx512Wide(&t, rows)

@@ -14,7 +14,7 @@ func TestArgumentLayout(t *testing.T) {
 	}{
 		{reflect.TypeFor[tile](), []string{
 			"a", "b", "c", "bias", "mask", "offsets", "segments", "steps", "rowStride", "stepStride",
-			"splitA", "strideC", "splitC", "accumulate", "partial",
+			"splitA", "strideC", "splitC", "addend", "partial",
 		}},
 		{reflect.TypeFor[packing](), []string{"dst", "src", "mask", "stride", "rows"}},
 	} {

@@ -52,7 +52,7 @@ const (
 	tileSplit
 	tileCStride
 	tileCSplit
-	tileAccumulate
+	tileAddend
 	tilePartial
 )
 
@@ -195,12 +195,11 @@ func (w *writer) kernel(f isa, rows, vectors int) {
 	w.line("DECQ 8(SP)")
 	w.line("JNZ segment")
 
-	// The tile is complete: add it to C or store it, whole vectors or masked.
+	// The tile is complete: add the addend and store it, whole vectors or masked.
 	w.line("MOVQ %d(DI), BX", tileCStride)
 	w.line("SHLQ $2, BX")
 	w.line("MOVQ %d(DI), AX", tileCSplit)
 	w.line("LEAQ (BX)(AX*4), AX")
-	w.line("MOVQ %d(DI), SI", tileC)
 	if f.name == "avx2" {
 		w.line("MOVQ %d(DI), CX", tileMask)
 		loadMask()
@@ -219,19 +218,20 @@ func (w *writer) kernel(f isa, rows, vectors int) {
 			}
 		}
 	}
+	w.line("MOVQ %d(DI), SI", tileAddend)
 	w.line("CMPQ %d(DI), $0", tilePartial)
 	w.line("JNE partial")
-	w.line("CMPQ %d(DI), $0", tileAccumulate)
+	w.line("TESTQ SI, SI")
 	w.line("JEQ store")
 	eachRow(func(i, v int) { w.line("VADDPS %s, %s, %s", at(v, "SI"), acc(i, v), acc(i, v)) })
-	w.line("MOVQ %d(DI), SI", tileC)
 	w.label("store")
+	w.line("MOVQ %d(DI), SI", tileC)
 	eachRow(func(i, v int) { w.line("VMOVUPS %s, %s", acc(i, v), at(v, "SI")) })
 	w.line("VZEROUPPER")
 	w.line("RET")
 
 	w.label("partial")
-	w.line("CMPQ %d(DI), $0", tileAccumulate)
+	w.line("TESTQ SI, SI")
 	w.line("JEQ storepartial")
 	eachRow(func(i, v int) {
 		if f.name == "avx512" {
@@ -241,8 +241,8 @@ func (w *writer) kernel(f isa, rows, vectors int) {
 			w.line("VADDPS %s, %s, %s", broadcast(i), acc(i, v), acc(i, v))
 		}
 	})
-	w.line("MOVQ %d(DI), SI", tileC)
 	w.label("storepartial")
+	w.line("MOVQ %d(DI), SI", tileC)
 	eachRow(func(i, v int) {
 		if f.name == "avx512" {
 			w.line("VMOVUPS %s, K%d, %s", acc(i, v), v+1, at(v, "SI"))

@@ -1,0 +1,202 @@
+package cpu
+
+import (
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/gemm"
+)
+
+// weightsKernel is a kernel that reads weights in a form of its own. They are
+// transformed when they have changed, into memory that is either kept between
+// runs or scratch.
+type weightsKernel struct {
+	kernel
+	weights   int // elements of the transformed weights
+	transform func(form, w []float32) func()
+}
+
+// memory is that of the kernel, as graph.Backend.Workspace reports it.
+func (k weightsKernel) memory(keep bool) (scratch, kept int) {
+	if keep {
+		return k.workspace, k.weights
+	}
+	return gemm.Scratch(k.weights) + k.workspace, 0
+}
+
+// weightsKernel finds the kernel of an operation that has weights; ok is false
+// for the others.
+func (e *engine) weightsKernel(op graph.Op, in []graph.Shape) (k weightsKernel, ok bool) {
+	heart, fusion := graph.Unfuse(op)
+	x, in := unfuseShapes(fusion, in)
+	switch op := heart.(type) {
+	case graph.Conv2D:
+		g, _ := op.Geometry(x.shape, in[0])
+		return e.forwardKernel(convGeometry(g), x, fusion), true
+	case graph.Conv2DGradData:
+		g, _ := op.GeometryOf(x.shape, in[0])
+		return e.gradDataKernel(convGeometry(g)), true
+	case graph.Linear:
+		rows, from, to := rowsOf(x.shape), in[0][0], in[0][1]
+		return e.linearKernel(rows, from, to, x, fusion), true
+	case graph.LinearGradData:
+		rows, from, to := rowsOf(in[0]), x.shape[0], x.shape[1]
+		return e.linearGradDataKernel(rows, from, to), true
+	}
+	return k, false
+}
+
+// leading is the first operand of an operation as a fusion sees it.
+type leading struct {
+	fusion graph.Fusion
+	shape  graph.Shape // of the whole
+	ca, cb int
+	count  int // operands it takes
+}
+
+// unfuseShapes splits the shapes of a fusion's operands into the first one and
+// the others.
+func unfuseShapes(f graph.Fusion, in []graph.Shape) (leading, []graph.Shape) {
+	x := leading{fusion: f, shape: in[0], count: 1}
+	if len(in[0]) > 0 {
+		x.ca = in[0][len(in[0])-1]
+	}
+	switch {
+	case f.Joined:
+		x.cb = in[1][len(in[1])-1]
+		x.shape = in[0].Clone()
+		x.shape[len(x.shape)-1] += x.cb
+		x.count = 2
+	case f.Doubled:
+		x.shape = graph.Shape{in[0][0], 2 * in[0][1], 2 * in[0][2], in[0][3]}
+	}
+	return x, in[x.count:]
+}
+
+// source is where the operand lies.
+func (x leading) source(m operands) source {
+	s := source{a: m.f(0), ca: x.ca, doubled: x.fusion.Doubled}
+	if x.fusion.Joined {
+		s.b, s.cb = m.f(1), x.cb
+	}
+	return s
+}
+
+// epilogue is what a fusion adds, and bias.
+func (x leading) epilogue(m operands, bias []float32) epilogue {
+	epi := epilogue{bias: bias}
+	i := len(m.in)
+	if x.fusion.Residual {
+		i--
+		epi.residual = m.f(i)
+	}
+	if x.fusion.PerSample {
+		i--
+		epi.perSample = m.f(i)
+	}
+	return epi
+}
+
+// forwardKernel chooses how a convolution runs.
+func (e *engine) forwardKernel(g convGeometry, x leading, f graph.Fusion) weightsKernel {
+	bias := x.count + 1
+	if g.pointwise() {
+		return e.linearKernel(g.pixels(), g.C, g.K, x, f)
+	}
+	return weightsKernel{
+		kernel: kernel{e.directWorkspace(g), func(m operands) func() {
+			return e.direct(g, m.out, x.source(m), m.form, x.epilogue(m, m.f(bias)), m.ws)
+		}},
+		weights:   e.directWeightsSize(g),
+		transform: func(form, w []float32) func() { return e.directWeights(g, form, w) },
+	}
+}
+
+// gradDataKernel chooses how the gradient of a convolution with respect to its
+// input runs. The operands are w, dy, and the addend of a fusion.
+func (e *engine) gradDataKernel(g convGeometry) weightsKernel {
+	if g.pointwise() {
+		return e.linearGradDataKernel(g.pixels(), g.C, g.K)
+	}
+	return weightsKernel{
+		kernel: kernel{e.directGradDataWorkspace(g), func(m operands) func() {
+			return e.directGradData(g, m.out, m.form, m.f(1), m.optional(2), m.ws)
+		}},
+		weights:   e.directGradDataWeightsSize(g),
+		transform: func(form, w []float32) func() { return e.directGradDataWeights(g, form, w) },
+	}
+}
+
+func (e *engine) linearKernel(rows, from, to int, x leading, f graph.Fusion) weightsKernel {
+	bias := x.count + 1
+	return weightsKernel{
+		kernel: kernel{e.linearWorkspace(rows, from, to), func(m operands) func() {
+			return e.linear(rows, from, to, m.out, x.source(m), m.form, x.epilogue(m, m.f(bias)), m.ws)
+		}},
+		weights:   e.linearWeightsSize(from, to),
+		transform: func(form, w []float32) func() { return e.linearWeights(from, to, form, w) },
+	}
+}
+
+func (e *engine) linearGradDataKernel(rows, from, to int) weightsKernel {
+	return weightsKernel{
+		kernel: kernel{e.linearGradDataWorkspace(rows, from, to), func(m operands) func() {
+			return e.linearGradData(rows, from, to, m.out, m.form, m.f(1), m.optional(2), m.ws)
+		}},
+		weights:   e.linearGradDataWeightsSize(from, to),
+		transform: func(form, w []float32) func() { return e.linearGradDataWeights(from, to, form, w) },
+	}
+}
+
+// gradWeightKernel chooses how the gradient of a convolution with respect to its
+// weights runs. The operands are x and dy.
+func (e *engine) gradWeightKernel(g convGeometry, x leading) kernel {
+	if g.pointwise() {
+		return e.linearGradWeightKernel(g.pixels(), g.K, x)
+	}
+	return kernel{e.directGradWeightWorkspace(g), func(m operands) func() {
+		return e.directGradWeight(g, m.out, x.source(m), m.f(x.count), m.ws)
+	}}
+}
+
+func (e *engine) linearGradWeightKernel(rows, to int, x leading) kernel {
+	return kernel{e.linearGradWeightWorkspace(rows, to, x.ca, x.cb), func(m operands) func() {
+		return e.linearGradWeight(rows, to, m.out, x.source(m), m.f(x.count), m.ws)
+	}}
+}
+
+// Fuses says which fusions have kernels: convolutions and linear layers read
+// what is joined and add a residual; convolutions that see more than one pixel
+// read what is doubled, too, and add a value per sample.
+func (b *Backend) Fuses(op graph.Op, in []graph.Shape) bool {
+	heart, f := graph.Unfuse(op)
+	x, rest := unfuseShapes(f, in)
+	var operands int
+	var can graph.Fusion
+	switch op := heart.(type) {
+	case graph.Conv2D:
+		g, _ := op.Geometry(x.shape, rest[0])
+		spatial := !convGeometry(g).pointwise()
+		operands, can = 3, graph.Fusion{Joined: true, Doubled: spatial, PerSample: spatial, Residual: true}
+	case graph.Conv2DGradWeight:
+		g, _ := op.GeometryOf(x.shape, rest[0])
+		operands, can = 2, graph.Fusion{Joined: true, Doubled: !convGeometry(g).pointwise()}
+	case graph.Linear:
+		operands, can = 3, graph.Fusion{Joined: true, Residual: true}
+	case graph.LinearGradWeight:
+		operands, can = 2, graph.Fusion{Joined: true}
+	case graph.Conv2DGradData, graph.LinearGradData:
+		operands, can = 2, graph.Fusion{Residual: true}
+	default:
+		return false
+	}
+	// Each kind of fusion at most once.
+	for _, wrapped := range []bool{f.Joined, f.PerSample, f.Residual} {
+		if wrapped {
+			operands++
+		}
+	}
+	return len(in) == operands && !(f.Joined && f.Doubled) &&
+		implies(f.Joined, can.Joined) && implies(f.Doubled, can.Doubled) &&
+		implies(f.PerSample, can.PerSample) && implies(f.Residual, can.Residual)
+}
+
+func implies(a, b bool) bool { return !a || b }

@@ -1,0 +1,50 @@
+package train
+
+import (
+	"context"
+
+	"ddpm/internal/data"
+	"ddpm/internal/graph"
+	"ddpm/internal/sched"
+)
+
+// Stepper makes the optimiser steps of a run on images that it is handed, and
+// nothing else: it reads no data and writes neither metrics, checkpoints nor
+// pictures. Benchmarks time it.
+type Stepper struct {
+	steps *stepper
+	batch data.Batch
+}
+
+// CompileStep compiles the forward and backward pass of a part of a batch.
+func CompileStep(s Setup) (*graph.Plan, error) {
+	return compileStep(s)
+}
+
+// NewStepper loads the plan of CompileStep on a state with weights.
+func NewStepper(s Setup, plan *graph.Plan, state graph.State) (*Stepper, error) {
+	schedule, err := sched.New(s.Diffusion)
+	if err != nil {
+		return nil, err
+	}
+	prediction, err := sched.ParsePrediction(s.Diffusion.Prediction)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := newStepper(s, plan, schedule, prediction, state)
+	if err != nil {
+		return nil, err
+	}
+	return &Stepper{steps: steps}, nil
+}
+
+// Step makes step k, from 0, on Train.Batch images [H,W,C], and returns its
+// loss. It does not allocate after the first step.
+func (s *Stepper) Step(ctx context.Context, k int, images []byte) (loss float64, err error) {
+	s.batch.Images = images
+	r, err := s.steps.step(ctx, k, &s.batch)
+	return r.loss, err
+}
+
+// Close frees the program.
+func (s *Stepper) Close() error { return s.steps.program.Close() }
