@@ -51,7 +51,7 @@ func (b *Backend) Name() string {
 
 // Workspace is the memory of an operation's kernel, in elements.
 func (b *Backend) Workspace(op graph.Op, out graph.Shape, in []graph.Shape, keep bool) (scratch, kept int) {
-	if k, ok := b.weightsKernel(op, in); ok {
+	if k, ok := b.weightsKernel(op, in, keep); ok {
 		return k.memory(keep)
 	}
 	return b.kernel(op, out, in).workspace, 0
@@ -104,7 +104,8 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 			shapes[i] = r.Shape
 			m.in = append(m.in, p.at(r))
 		}
-		if k, ok := b.weightsKernel(instruction.Op, shapes); ok {
+		keep := instruction.Kept.Len() > 0
+		if k, ok := b.weightsKernel(instruction.Op, shapes, keep); ok {
 			at, _ := graph.WeightsAt(instruction.Op)
 			p.load(k, m, m.f(at), p.at(instruction.Kept).floats)
 			continue
@@ -122,6 +123,10 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 // changed, if there is memory to keep them, and else whenever the kernel runs:
 // once a step, as a step makes use of each form of a weight once.
 func (p *program) load(k weightsKernel, m operands, weights, kept []float32) {
+	if k.transform == nil {
+		p.code = append(p.code, k.bind(m))
+		return
+	}
 	if len(kept) > 0 {
 		m.form = kept
 		p.transforms = append(p.transforms, k.transform(kept, weights))

@@ -18,7 +18,7 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 	switch op := heart.(type) {
 	case graph.Conv2DGradWeight:
 		g, _ := op.GeometryOf(x.shape, rest[0])
-		return e.gradWeightKernel(convGeometry(g), x)
+		return e.gradWeightKernel(convGeometry(g), x, op.Algorithm)
 	case graph.LinearGradWeight:
 		return e.linearGradWeightKernel(rowsOf(x.shape), out[1], x)
 	case graph.SumRows:

@@ -77,7 +77,14 @@ func TestConv2D(t *testing.T) {
 				if f.Doubled && (g.H%2 == 1 || g.W%2 == 1 || g.pointwise()) || f.Joined && g.C == 1 || f.PerSample && g.pointwise() {
 					continue
 				}
-				t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) { checkConvolution(t, g, f) })
+				t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) { checkConvolution(t, g, f, graph.DirectConv, false) })
+				if g.winogradFits() && (f == graph.Fusion{} || f.Joined && f.Residual) {
+					for _, keep := range []bool{false, true} {
+						t.Run(fmt.Sprintf("%+v/winograd/keep=%v", f, keep), func(t *testing.T) {
+							checkConvolution(t, g, f, graph.WinogradConv, keep)
+						})
+					}
+				}
 			}
 		})
 	}
@@ -85,7 +92,7 @@ func TestConv2D(t *testing.T) {
 
 // checkConvolution checks a fused convolution and its gradients on every
 // instruction set.
-func checkConvolution(t *testing.T, g convGeometry, f graph.Fusion) {
+func checkConvolution(t *testing.T, g convGeometry, f graph.Fusion, algorithm graph.ConvAlgorithm, keep bool) {
 	x, w := gaussian(g.N*g.H*g.W*g.C, 1), gaussian(g.R*g.S*g.C*g.K, 2)
 	bias, dy := gaussian(g.K, 3), gaussian(g.N*g.OH*g.OW*g.K, 4)
 	perSample, residual, addend := gaussian(g.N*g.K, 5), gaussian(len(dy), 6), gaussian(len(x), 7)
@@ -124,10 +131,10 @@ func checkConvolution(t *testing.T, g convGeometry, f graph.Fusion) {
 		}
 	}
 	checkMatrixKernel(t, [][]float64{y}, func(e *engine) bound {
-		return bindWeights(e.forwardKernel(g, lead, f), lead.count, len(y), in...)
+		return bindWeights(e.forwardKernel(g, lead, algorithm, keep), lead.count, len(y), in...)
 	})
 	checkMatrixKernel(t, [][]float64{dw}, func(e *engine) bound {
-		return bindKernel(e.gradWeightKernel(g, lead), len(dw), append(slices.Clip(sources), dy)...)
+		return bindKernel(e.gradWeightKernel(g, lead, algorithm), len(dw), append(slices.Clip(sources), dy)...)
 	})
 	if f.Joined || f.Doubled {
 		return // the gradient of x does not depend on how x is read
@@ -140,11 +147,12 @@ func checkConvolution(t *testing.T, g convGeometry, f graph.Fusion) {
 		}
 	}
 	checkMatrixKernel(t, [][]float64{dx}, func(e *engine) bound {
-		return bindWeights(e.gradDataKernel(g), 0, len(dx), gradient...)
+		return bindWeights(e.gradDataKernel(g, algorithm, keep), 0, len(dx), gradient...)
 	})
 }
 
 func BenchmarkConv2D(b *testing.B) {
+	const algorithm, keep = graph.DirectConv, false
 	for _, s := range []struct{ n, size, c, k int }{
 		{16, 16, 24, 24}, {16, 8, 48, 48}, {16, 16, 72, 24}, {16, 16, 3, 24}, {16, 16, 24, 3},
 		{4, 32, 128, 128}, {4, 16, 256, 256}, {16, 4, 256, 256},
@@ -160,17 +168,17 @@ func BenchmarkConv2D(b *testing.B) {
 		name := fmt.Sprintf("%dx%dx%dto%d/", s.size, s.size, s.c, s.k)
 		b.Run(name+"forward", func(b *testing.B) {
 			benchmarkMatrixKernel(b, flops, func(e *engine) func() {
-				return bindWeights(e.forwardKernel(g, lead, graph.Fusion{}), 1, len(dy), x, w, bias).run
+				return bindWeights(e.forwardKernel(g, lead, algorithm, keep), 1, len(dy), x, w, bias).run
 			})
 		})
 		b.Run(name+"data", func(b *testing.B) {
 			benchmarkMatrixKernel(b, flops, func(e *engine) func() {
-				return bindWeights(e.gradDataKernel(g), 0, len(x), w, dy).run
+				return bindWeights(e.gradDataKernel(g, algorithm, keep), 0, len(x), w, dy).run
 			})
 		})
 		b.Run(name+"weight", func(b *testing.B) {
 			benchmarkMatrixKernel(b, flops, func(e *engine) func() {
-				return bindKernel(e.gradWeightKernel(g, lead), len(w), x, dy).run
+				return bindKernel(e.gradWeightKernel(g, lead, algorithm), len(w), x, dy).run
 			})
 		})
 	}

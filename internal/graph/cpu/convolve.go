@@ -5,9 +5,9 @@ import (
 	"ddpm/internal/graph/cpu/gemm"
 )
 
-// weightsKernel is a kernel that reads weights in a form of its own. They are
-// transformed when they have changed, into memory that is either kept between
-// runs or scratch.
+// weightsKernel is a kernel that reads weights, in a form of its own unless
+// transform is nil. They are transformed when they have changed, into memory that
+// is either kept between runs or scratch.
 type weightsKernel struct {
 	kernel
 	weights   int // elements of the transformed weights
@@ -16,32 +16,46 @@ type weightsKernel struct {
 
 // memory is that of the kernel, as graph.Backend.Workspace reports it.
 func (k weightsKernel) memory(keep bool) (scratch, kept int) {
-	if keep {
+	switch {
+	case k.transform == nil:
+		return k.workspace, 0
+	case keep:
 		return k.workspace, k.weights
 	}
 	return gemm.Scratch(k.weights) + k.workspace, 0
 }
 
 // weightsKernel finds the kernel of an operation that has weights; ok is false
-// for the others.
-func (e *engine) weightsKernel(op graph.Op, in []graph.Shape) (k weightsKernel, ok bool) {
+// for the others. It may depend on whether there is memory to keep them.
+func (e *engine) weightsKernel(op graph.Op, in []graph.Shape, keep bool) (k weightsKernel, ok bool) {
 	heart, fusion := graph.Unfuse(op)
 	x, in := unfuseShapes(fusion, in)
 	switch op := heart.(type) {
 	case graph.Conv2D:
 		g, _ := op.Geometry(x.shape, in[0])
-		return e.forwardKernel(convGeometry(g), x, fusion), true
+		return e.forwardKernel(convGeometry(g), x, op.Algorithm, keep), true
 	case graph.Conv2DGradData:
 		g, _ := op.GeometryOf(x.shape, in[0])
-		return e.gradDataKernel(convGeometry(g)), true
+		return e.gradDataKernel(convGeometry(g), op.Algorithm, keep), true
 	case graph.Linear:
 		rows, from, to := rowsOf(x.shape), in[0][0], in[0][1]
-		return e.linearKernel(rows, from, to, x, fusion), true
+		return e.linearKernel(rows, from, to, x), true
 	case graph.LinearGradData:
 		rows, from, to := rowsOf(in[0]), x.shape[0], x.shape[1]
 		return e.linearGradDataKernel(rows, from, to), true
 	}
 	return k, false
+}
+
+// winograds is whether Winograd's algorithm computes a pass of a convolution.
+func (g convGeometry) winograds(algorithm graph.ConvAlgorithm, pass convPass) bool {
+	switch algorithm {
+	case graph.DirectConv:
+		return false
+	case graph.WinogradConv:
+		return g.winogradFits()
+	}
+	return g.winogradPays(pass)
 }
 
 // leading is the first operand of an operation as a fusion sees it.
@@ -96,10 +110,23 @@ func (x leading) epilogue(m operands, bias []float32) epilogue {
 }
 
 // forwardKernel chooses how a convolution runs.
-func (e *engine) forwardKernel(g convGeometry, x leading, f graph.Fusion) weightsKernel {
-	bias := x.count + 1
-	if g.pointwise() {
-		return e.linearKernel(g.pixels(), g.C, g.K, x, f)
+func (e *engine) forwardKernel(g convGeometry, x leading, algorithm graph.ConvAlgorithm, keep bool) weightsKernel {
+	weights, bias := x.count, x.count+1
+	switch {
+	case g.pointwise():
+		return e.linearKernel(g.pixels(), g.C, g.K, x)
+	case g.winograds(algorithm, forwardPass) && keep:
+		return weightsKernel{
+			kernel: kernel{e.winogradWorkspace(g), func(m operands) func() {
+				return e.winograd(g, m.out, x.source(m), m.form, x.epilogue(m, m.f(bias)), m.ws)
+			}},
+			weights:   e.winogradWeightsSize(g),
+			transform: func(form, w []float32) func() { return e.winogradWeights(g, form, w) },
+		}
+	case g.winograds(algorithm, forwardPass):
+		return weightsKernel{kernel: kernel{e.winogradOnceWorkspace(g), func(m operands) func() {
+			return e.winogradOnce(g, m.out, x.source(m), m.f(weights), x.epilogue(m, m.f(bias)), m.ws)
+		}}}
 	}
 	return weightsKernel{
 		kernel: kernel{e.directWorkspace(g), func(m operands) func() {
@@ -112,9 +139,22 @@ func (e *engine) forwardKernel(g convGeometry, x leading, f graph.Fusion) weight
 
 // gradDataKernel chooses how the gradient of a convolution with respect to its
 // input runs. The operands are w, dy, and the addend of a fusion.
-func (e *engine) gradDataKernel(g convGeometry) weightsKernel {
-	if g.pointwise() {
+func (e *engine) gradDataKernel(g convGeometry, algorithm graph.ConvAlgorithm, keep bool) weightsKernel {
+	switch {
+	case g.pointwise():
 		return e.linearGradDataKernel(g.pixels(), g.C, g.K)
+	case g.winograds(algorithm, gradDataPass) && keep:
+		return weightsKernel{
+			kernel: kernel{e.winogradGradDataWorkspace(g), func(m operands) func() {
+				return e.winogradGradData(g, m.out, m.form, m.f(1), m.optional(2), m.ws)
+			}},
+			weights:   e.winogradGradDataWeightsSize(g),
+			transform: func(form, w []float32) func() { return e.winogradGradDataWeights(g, form, w) },
+		}
+	case g.winograds(algorithm, gradDataPass):
+		return weightsKernel{kernel: kernel{e.winogradGradDataOnceWorkspace(g), func(m operands) func() {
+			return e.winogradGradDataOnce(g, m.out, m.f(0), m.f(1), m.optional(2), m.ws)
+		}}}
 	}
 	return weightsKernel{
 		kernel: kernel{e.directGradDataWorkspace(g), func(m operands) func() {
@@ -125,7 +165,8 @@ func (e *engine) gradDataKernel(g convGeometry) weightsKernel {
 	}
 }
 
-func (e *engine) linearKernel(rows, from, to int, x leading, f graph.Fusion) weightsKernel {
+// linearKernel is that of a linear layer or a pointwise convolution.
+func (e *engine) linearKernel(rows, from, to int, x leading) weightsKernel {
 	bias := x.count + 1
 	return weightsKernel{
 		kernel: kernel{e.linearWorkspace(rows, from, to), func(m operands) func() {
@@ -148,12 +189,18 @@ func (e *engine) linearGradDataKernel(rows, from, to int) weightsKernel {
 
 // gradWeightKernel chooses how the gradient of a convolution with respect to its
 // weights runs. The operands are x and dy.
-func (e *engine) gradWeightKernel(g convGeometry, x leading) kernel {
-	if g.pointwise() {
+func (e *engine) gradWeightKernel(g convGeometry, x leading, algorithm graph.ConvAlgorithm) kernel {
+	dy := x.count
+	switch {
+	case g.pointwise():
 		return e.linearGradWeightKernel(g.pixels(), g.K, x)
+	case g.winograds(algorithm, gradWeightPass):
+		return kernel{e.winogradGradWeightWorkspace(g), func(m operands) func() {
+			return e.winogradGradWeight(g, m.out, x.source(m), m.f(dy), m.ws)
+		}}
 	}
 	return kernel{e.directGradWeightWorkspace(g), func(m operands) func() {
-		return e.directGradWeight(g, m.out, x.source(m), m.f(x.count), m.ws)
+		return e.directGradWeight(g, m.out, x.source(m), m.f(dy), m.ws)
 	}}
 }
 

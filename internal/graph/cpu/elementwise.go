@@ -54,14 +54,18 @@ func (e *engine) addPerSample(N, P, C int, y, x, v []float32) func() {
 	})
 }
 
-// channelTile is the number of channels whose running sums a task keeps on its
-// stack while it walks down the rows.
-const channelTile = 64
+// A task keeps the running sums of up to sumTile columns on its stack while it
+// walks down the rows. channelTile is fewer, for more tasks.
+const (
+	sumTile     = 512
+	channelTile = 64
+)
 
 // sumPixels computes dv[n,:] = sum over p of dy[n,p,:], the gradient of
 // addPerSample: dv [N, C], dy [N, P, C].
 func (e *engine) sumPixels(N, P, C int, dv, dy []float32) func() {
-	return forSamples(e.pool, N, C, channelTile, func(n, from, to int) {
+	size := min(sumTile, max(channelTile, ceil(C, ceil(manyTasks/2, N))))
+	return forSamples(e.pool, N, C, size, func(n, from, to int) {
 		e.sumColumns(dv[n*C+from:n*C+to], dy[n*P*C+from:(n+1)*P*C], P, C)
 	})
 }
@@ -76,8 +80,8 @@ func (e *engine) sumRows(M, C int, db, dy, ws []float32) func() {
 	}
 	rows := forRange(e.pool, M, size, func(from, to int) {
 		partial := ws[from/size*C:][:C]
-		for c := 0; c < C; c += stripWidth {
-			e.sumColumns(partial[c:min(c+stripWidth, C)], dy[from*C+c:to*C], to-from, C)
+		for c := 0; c < C; c += sumTile {
+			e.sumColumns(partial[c:min(c+sumTile, C)], dy[from*C+c:to*C], to-from, C)
 		}
 	})
 	total := e.sumPixels(1, partials, C, db, ws)
@@ -97,9 +101,9 @@ func sumRowsWorkspace(M, C int) int {
 func sumRowsSize(M, C int) int { return max(rowsPerTask(C), ceil(M, 64)) }
 
 // sumColumns computes dst[i] = sum over rows of src[row*stride+i] for at most
-// stripWidth columns, in float64.
+// sumTile columns, in float64.
 func (e *engine) sumColumns(dst, src []float32, rows, stride int) {
-	var sums [tableSize]float64
+	var sums [sumTile]float64
 	e.vec.SumColumns(sums[:], vector.Rows{Data: src, Stride: stride}, rows, len(dst))
 	for i := range dst {
 		dst[i] = float32(sums[i])

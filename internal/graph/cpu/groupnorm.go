@@ -3,7 +3,6 @@ package cpu
 import (
 	"math"
 
-	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu/vector"
 )
 
@@ -20,9 +19,8 @@ import (
 //	dx = rstd (gamma dz - sum(gamma dz)/m - xhat sum(gamma dz xhat)/m)
 //	dgamma = sum(dz xhat)   dbeta = sum(dz)   over samples too
 //
-// So x and dy are read twice, the second time from the cache where both passes
-// are one kernel, dx is written once, and silu' is computed twice, which costs
-// less than to keep it.
+// So x and dy are read twice and dx is written once, and silu' is computed
+// twice, which costs less than to keep it.
 //
 // x is one array, or two side by side on channels. The loops run over strips of
 // channels, beside which lie tables with an entry for each.
@@ -50,12 +48,25 @@ func (g norm) first(n, c int) float32 {
 	return g.x.b[n*g.P*g.x.cb+c-g.x.ca]
 }
 
-// stripWidth is the greatest number of entries of a table.
-const stripWidth = 256
+// stripWidth is the greatest number of entries of a table: all channels of any
+// usual network, so that rows are read from end to end. Fewer channels than
+// mergedWidth are repeated for several pixels.
+const (
+	stripWidth  = 1024
+	mergedWidth = 256
+)
 
 // tableSize is the size of a table, any part of which a kernel may take to be
 // padded to whole vectors.
 const tableSize = stripWidth + vector.Lanes
+
+// normTables is what a worker works with: an entry for each value of a strip,
+// and sums for each of its groups.
+type normTables struct {
+	mean, scale, shift, level, tilt [tableSize]float32
+	origin, sum, dot                [tableSize]float64
+	groupSum, groupDot              [stripWidth]float64
+}
 
 // strip is channels [from, from+channels). If these are all there are, and few,
 // the tables repeat them for several pixels, so that rows are long.
@@ -64,7 +75,7 @@ type strip struct{ from, channels, pixels int }
 func (g norm) strip(from, to int) strip {
 	s := strip{from, to - from, 1}
 	if s.channels == g.channels() && g.x.cb == 0 {
-		s.pixels = max(1, stripWidth/s.channels)
+		s.pixels = max(1, mergedWidth/s.channels)
 	}
 	return s
 }
@@ -132,14 +143,22 @@ func (s span) dense(data []float32) vector.Rows {
 	return vector.Rows{Data: data[s.at:], Stride: s.stride}
 }
 
-// channelsPerTask is the number of channels that one task reduces. Many samples
-// are tasks enough; few are cut, but not so finely that neighbouring tasks
-// share most cache lines.
+// channelsPerTask is the number of channels that one task reduces: all, unless
+// there are few samples, but enough that neighbouring tasks do not share most
+// cache lines.
 func (g norm) channelsPerTask() int {
-	if g.N < 16 {
-		return channelTile
+	return min(stripWidth, max(channelTile, ceil(g.channels(), ceil(manyTasks/2, g.N))))
+}
+
+// eachTask returns a function that runs fn, for each sample, on [0, n) in ranges
+// of at most size things, one task each.
+func (e *engine) eachTask(g norm, n, size int, fn func(t *normTables, sample, from, to int)) func() {
+	ranges := ceil(n, size)
+	task := func(task, worker int) {
+		from := task % ranges * size
+		fn(&e.tables[worker], task/ranges, from, min(from+size, n))
 	}
-	return stripWidth
+	return func() { e.pool.Run(g.N*ranges, task) }
 }
 
 // pixelsPerTask is the number of pixels that one task maps: enough to make the
@@ -149,60 +168,53 @@ func (g norm) pixelsPerTask() int {
 	return max(1, grain/c, min(4*grain/c, g.N*g.P/manyTasks))
 }
 
-// groupsPerTask is the number of groups that make about so many channels.
-func (g norm) groupsPerTask(channels int) int { return max(1, channels/g.width()) }
-
 // groupNormStats computes stats [N, groups, 2]: mean and rstd of each sample and
 // group of x. groups divides C.
 func (e *engine) groupNormStats(g norm, epsilon float64, stats []float32) func() {
-	return forSamples(e.pool, g.N, g.groups, g.groupsPerTask(g.channelsPerTask()), func(n, first, last int) {
-		e.normStats(g, epsilon, stats, n, first, last)
+	width := g.width()
+	return e.eachTask(g, g.groups, max(1, g.channelsPerTask()/width), func(t *normTables, n, first, last int) {
+		// One pass over differences from a value of the group. That value is at
+		// most sqrt(m) standard deviations from the mean, so the subtraction of
+		// the squared mean below loses at most a factor m of float64's 2^53.
+		sums, squares := t.groupSum[:last-first], t.groupDot[:last-first]
+		clear(sums)
+		clear(squares)
+		for from := first * width; from < last*width; from += stripWidth {
+			s := g.strip(from, min(from+stripWidth, last*width))
+			for i := 0; i < s.channels; {
+				group, end := s.segment(i, width)
+				value := float64(g.first(n, group*width))
+				for ; i < end; i++ {
+					t.origin[i] = value
+				}
+			}
+			repeat(s, t.origin[:])
+			clear(t.sum[:s.entries()])
+			clear(t.dot[:s.entries()])
+			g.each(s, n, 0, g.P, func(p span) {
+				e.vec.Moments(t.sum[p.table:], t.dot[p.table:], t.origin[p.table:], p.x, p.rows, p.columns)
+			})
+			s.gather(t.sum[:])
+			s.gather(t.dot[:])
+			for i := 0; i < s.channels; {
+				group, end := s.segment(i, width)
+				for ; i < end; i++ {
+					sums[group-first] += t.sum[i]
+					squares[group-first] += t.dot[i]
+				}
+			}
+		}
+		for i := range sums {
+			group := first + i
+			offset := sums[i] / g.size()
+			variance := max(0, squares[i]/g.size()-offset*offset)
+			stats[(n*g.groups+group)*2] = float32(float64(g.first(n, group*width)) + offset)
+			stats[(n*g.groups+group)*2+1] = float32(1 / math.Sqrt(variance+epsilon))
+		}
 	})
 }
 
-// normStats computes the statistics of groups [first, last) of sample n.
-func (e *engine) normStats(g norm, epsilon float64, stats []float32, n, first, last int) {
-	// One pass over differences from a value of the group. That value is at
-	// most sqrt(m) standard deviations from the mean, so the subtraction of
-	// the squared mean below loses at most a factor m of float64's 2^53.
-	width := g.width()
-	var sums, squares [stripWidth]float64
-	for from := first * width; from < last*width; from += stripWidth {
-		s := g.strip(from, min(from+stripWidth, last*width))
-		var shift, sum, square [tableSize]float64
-		for i := 0; i < s.channels; {
-			group, end := s.segment(i, width)
-			value := float64(g.first(n, group*width))
-			for ; i < end; i++ {
-				shift[i] = value
-			}
-		}
-		repeat(s, shift[:])
-		g.each(s, n, 0, g.P, func(p span) {
-			e.vec.Moments(sum[p.table:], square[p.table:], shift[p.table:], p.x, p.rows, p.columns)
-		})
-		s.gather(sum[:])
-		s.gather(square[:])
-		for i := 0; i < s.channels; {
-			group, end := s.segment(i, width)
-			for ; i < end; i++ {
-				sums[group-first] += sum[i]
-				squares[group-first] += square[i]
-			}
-		}
-	}
-	for group := first; group < last; group++ {
-		offset := sums[group-first] / g.size()
-		variance := max(0, squares[group-first]/g.size()-offset*offset)
-		stats[(n*g.groups+group)*2] = float32(float64(g.first(n, group*width)) + offset)
-		stats[(n*g.groups+group)*2+1] = float32(1 / math.Sqrt(variance+epsilon))
-	}
-}
-
-// normTables holds what each entry of a strip is normalised with.
-type normTables struct{ mean, scale, shift [tableSize]float32 }
-
-// fill fills the tables for a strip of sample n.
+// fill sets what each value of a strip of sample n is normalised with.
 func (t *normTables) fill(g norm, s strip, n int, stats, gamma, beta []float32) {
 	width := g.width()
 	for i := 0; i < s.channels; {
@@ -217,124 +229,77 @@ func (t *normTables) fill(g norm, s strip, n int, stats, gamma, beta []float32) 
 	repeat(s, t.shift[:])
 }
 
-// from is the tables from an entry on.
-func (t *normTables) from(entry int) vector.Affine {
+// affine is the tables from an entry on.
+func (t *normTables) affine(entry int) vector.Affine {
 	return vector.Affine{Mean: t.mean[entry:], Scale: t.scale[entry:], Shift: t.shift[entry:]}
 }
 
 // groupNorm computes y [N, P, C] from x, its stats and gamma, beta [C]. y may be
 // x where that is one array.
 func (e *engine) groupNorm(g norm, y, stats, gamma, beta []float32) func() {
-	return forSamples(e.pool, g.N, g.P, g.pixelsPerTask(), func(n, first, last int) {
-		e.normalise(g, y, stats, gamma, beta, n, first, last, 0, g.channels())
+	return e.eachTask(g, g.P, g.pixelsPerTask(), func(t *normTables, n, first, last int) {
+		for from := 0; from < g.channels(); from += stripWidth {
+			s := g.strip(from, min(from+stripWidth, g.channels()))
+			t.fill(g, s, n, stats, gamma, beta)
+			g.each(s, n, first, last, func(p span) {
+				e.vec.Norm(p.dense(y), p.x, p.rows, p.columns, t.affine(p.table), g.silu)
+			})
+		}
 	})
-}
-
-// normalise computes channels [c0, c1) of pixels [first, last) of sample n.
-func (e *engine) normalise(g norm, y, stats, gamma, beta []float32, n, first, last, c0, c1 int) {
-	var t normTables
-	for from := c0; from < c1; from += stripWidth {
-		s := g.strip(from, min(from+stripWidth, c1))
-		t.fill(g, s, n, stats, gamma, beta)
-		g.each(s, n, first, last, func(p span) {
-			e.vec.Norm(p.dense(y), p.x, p.rows, p.columns, t.from(p.table), g.silu)
-		})
-	}
-}
-
-// groupNormWithStats is groupNormStats and then groupNorm, in one walk over
-// strips that stay in the cache: x comes from memory once.
-func (e *engine) groupNormWithStats(g norm, epsilon float64, y, stats, gamma, beta []float32) func() {
-	width := g.width()
-	return forSamples(e.pool, g.N, g.groups, g.groupsPerTask(g.channelsInCache(2)), func(n, first, last int) {
-		e.normStats(g, epsilon, stats, n, first, last)
-		e.normalise(g, y, stats, gamma, beta, n, 0, g.P, first*width, last*width)
-	})
-}
-
-// channelsInCache is the number of channels of a sample of which a worker keeps
-// so many arrays in its second-level cache, at least a few cache lines of each.
-func (g norm) channelsInCache(arrays int) int {
-	const size = 1 << 18 // of one megabyte, in float32
-	return max(channelTile, min(stripWidth, size/(arrays*g.P)))
 }
 
 // groupNormGradSums computes sums [N, 2, C] from what groupNorm read and the
 // output gradient dy: for each sample and channel the sum of dz xhat, then that
 // of dz.
 func (e *engine) groupNormGradSums(g norm, sums, stats, gamma, beta, dy []float32) func() {
-	return forSamples(e.pool, g.N, g.channels(), g.channelsPerTask(), func(n, from, to int) {
-		e.normGradSums(g, sums, stats, gamma, beta, dy, n, from, to)
-	})
-}
-
-// normGradSums computes the sums of channels [c0, c1) of sample n.
-func (e *engine) normGradSums(g norm, sums, stats, gamma, beta, dy []float32, n, c0, c1 int) {
 	C := g.channels()
-	var t normTables
-	for from := c0; from < c1; from += stripWidth {
-		s := g.strip(from, min(from+stripWidth, c1))
+	return e.eachTask(g, C, g.channelsPerTask(), func(t *normTables, n, from, to int) {
+		s := g.strip(from, to)
 		t.fill(g, s, n, stats, gamma, beta)
-		var sum, dot [tableSize]float64
+		clear(t.sum[:s.entries()])
+		clear(t.dot[:s.entries()])
 		g.each(s, n, 0, g.P, func(p span) {
-			e.vec.NormSums(sum[p.table:], dot[p.table:], p.x, p.dense(dy), p.rows, p.columns, t.from(p.table), g.silu)
+			e.vec.NormSums(t.sum[p.table:], t.dot[p.table:], p.x, p.dense(dy), p.rows, p.columns, t.affine(p.table), g.silu)
 		})
-		s.gather(sum[:])
-		s.gather(dot[:])
+		s.gather(t.sum[:])
+		s.gather(t.dot[:])
 		product, plain := sums[2*n*C+from:][:s.channels], sums[(2*n+1)*C+from:][:s.channels]
 		for i := range product {
 			rstd := stats[(n*g.groups+(from+i)/g.width())*2+1]
-			product[i], plain[i] = float32(float64(rstd)*dot[i]), float32(sum[i])
+			product[i], plain[i] = float32(float64(rstd)*t.dot[i]), float32(t.sum[i])
 		}
-	}
+	})
 }
 
 // groupNormGradData computes dx [N, P, C] from what groupNorm read, the output
 // gradient dy and sums of groupNormGradSums. dx may be dy but not x.
 func (e *engine) groupNormGradData(g norm, dx, stats, gamma, beta, dy, sums []float32) func() {
-	return forSamples(e.pool, g.N, g.P, g.pixelsPerTask(), func(n, first, last int) {
-		e.normGradData(g, dx, stats, gamma, beta, dy, sums, n, first, last, 0, g.channels())
-	})
-}
-
-// normGradData computes channels [c0, c1) of pixels [first, last) of sample n.
-func (e *engine) normGradData(g norm, dx, stats, gamma, beta, dy, sums []float32, n, first, last, c0, c1 int) {
 	C, width := g.channels(), g.width()
-	products, plain := sums[2*n*C:][:C], sums[(2*n+1)*C:][:C]
-	var t normTables
-	// dx = scale dz - (level + tilt (x - mean))
-	var level, tilt [tableSize]float32
-	for from := c0; from < c1; from += stripWidth {
-		s := g.strip(from, min(from+stripWidth, c1))
-		t.fill(g, s, n, stats, gamma, beta)
-		for i := 0; i < s.channels; {
-			group, end := s.segment(i, width)
-			var sum, dot float64
-			for c := group * width; c < (group+1)*width; c++ {
-				dot += float64(gamma[c]) * float64(products[c])
-				sum += float64(gamma[c]) * float64(plain[c])
+	return e.eachTask(g, g.P, g.pixelsPerTask(), func(t *normTables, n, first, last int) {
+		products, plain := sums[2*n*C:][:C], sums[(2*n+1)*C:][:C]
+		for from := 0; from < C; from += stripWidth {
+			s := g.strip(from, min(from+stripWidth, C))
+			t.fill(g, s, n, stats, gamma, beta)
+			// dx = scale dz - (level + tilt (x - mean))
+			for i := 0; i < s.channels; {
+				group, end := s.segment(i, width)
+				var sum, dot float64
+				for c := group * width; c < (group+1)*width; c++ {
+					dot += float64(gamma[c]) * float64(products[c])
+					sum += float64(gamma[c]) * float64(plain[c])
+				}
+				rstd := float64(stats[(n*g.groups+group)*2+1])
+				level, tilt := float32(rstd*sum/g.size()), float32(rstd*rstd*dot/g.size())
+				for ; i < end; i++ {
+					t.level[i], t.tilt[i] = level, tilt
+				}
 			}
-			rstd := float64(stats[(n*g.groups+group)*2+1])
-			for ; i < end; i++ {
-				level[i] = float32(rstd * sum / g.size())
-				tilt[i] = float32(rstd * rstd * dot / g.size())
-			}
+			repeat(s, t.level[:])
+			repeat(s, t.tilt[:])
+			g.each(s, n, first, last, func(p span) {
+				e.vec.NormGrad(p.dense(dx), p.x, p.dense(dy), p.rows, p.columns, t.affine(p.table), t.level[p.table:], t.tilt[p.table:], g.silu)
+			})
 		}
-		repeat(s, level[:])
-		repeat(s, tilt[:])
-		g.each(s, n, first, last, func(p span) {
-			e.vec.NormGrad(p.dense(dx), p.x, p.dense(dy), p.rows, p.columns, t.from(p.table), level[p.table:], tilt[p.table:], g.silu)
-		})
-	}
-}
-
-// groupNormGradWithSums is groupNormGradSums and then groupNormGradData, in one
-// walk over strips that stay in the cache: x and dy come from memory once.
-func (e *engine) groupNormGradWithSums(g norm, dx, sums, stats, gamma, beta, dy []float32) func() {
-	width := g.width()
-	return forSamples(e.pool, g.N, g.groups, g.groupsPerTask(g.channelsInCache(3)), func(n, first, last int) {
-		e.normGradSums(g, sums, stats, gamma, beta, dy, n, first*width, last*width)
-		e.normGradData(g, dx, stats, gamma, beta, dy, sums, n, 0, g.P, first*width, last*width)
 	})
 }
 
@@ -342,45 +307,4 @@ func (e *engine) groupNormGradWithSums(g norm, dx, sums, stats, gamma, beta, dy 
 // beta, from sums [N, 2, C] of groupNormGradSums.
 func (e *engine) groupNormGradAffine(N, C int, dgb, sums []float32) func() {
 	return e.sumPixels(1, N, 2*C, dgb, sums)
-}
-
-// boundOp is an operation on operands of known extents and place.
-type boundOp struct {
-	op graph.Op
-	in []graph.Shape
-	m  operands
-}
-
-// normPair binds two operations that follow each other if they are a
-// normalisation's statistics and the normalisation by them, or the sums of its
-// gradient and the gradient by them; else it returns nil.
-func (e *engine) normPair(first, second boundOp) func() {
-	uses := func(m operands, at int) bool {
-		return at < len(m.in) && len(m.f(at)) > 0 && &m.f(at)[0] == &first.m.out[0]
-	}
-	samePlace := func() bool {
-		for i, x := range first.m.in {
-			if &x.floats[0] != &second.m.f(i)[0] {
-				return false
-			}
-		}
-		return true
-	}
-	switch op := first.op.(type) {
-	case graph.GroupNormStats:
-		next, ok := second.op.(graph.GroupNorm)
-		if !ok || next.Groups != op.Groups || next.Concat != op.Concat || !samePlace() || !uses(second.m, len(first.m.in)) {
-			return nil
-		}
-		g, r := normOf(second.m, second.in, op.Groups, op.Concat, next.SiLU)
-		return e.groupNormWithStats(g, op.Eps, second.m.out, r[0].floats, r[1].floats, r[2].floats)
-	case graph.GroupNormGradSums:
-		next, ok := second.op.(graph.GroupNormGradData)
-		if !ok || graph.GroupNormGradSums(next) != op || !samePlace() || !uses(second.m, len(first.m.in)) {
-			return nil
-		}
-		g, r := normOf(second.m, second.in, op.Groups, op.Concat, op.SiLU)
-		return e.groupNormGradWithSums(g, second.m.out, r[4].floats, r[0].floats, r[1].floats, r[2].floats, r[3].floats)
-	}
-	return nil
 }

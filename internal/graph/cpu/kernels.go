@@ -15,11 +15,13 @@ type engine struct {
 	pool *worker.Pool
 	gemm *gemm.Engine
 	vec  vector.Kernels
+	// tables are each worker's, for the kernel that runs.
+	tables []normTables
 }
 
 func newEngine(workers int, set isa.Set) *engine {
 	pool := worker.New(workers)
-	return &engine{set, pool, gemm.New(pool, set), vector.For(set)}
+	return &engine{set, pool, gemm.New(pool, set), vector.For(set), make([]normTables, workers)}
 }
 
 // own is a worker's part of scratch memory for all of them.

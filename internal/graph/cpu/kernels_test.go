@@ -36,6 +36,9 @@ func bindWeights(k weightsKernel, at, n int, in ...[]float32) bound {
 		return bind(m)
 	}
 	b := bindKernel(k.kernel, n, in...)
+	if k.transform == nil {
+		return b
+	}
 	transform, run := k.transform(form, in[at]), b.run
 	b.run = func() {
 		transform()

@@ -31,10 +31,10 @@ func TestLinear(t *testing.T) {
 		for i, v := range addend {
 			dx[i] += float64(v)
 		}
-		lead, f := leading{fusion: graph.Fusion{Residual: true}, ca: s.in, count: 1}, graph.Fusion{Residual: true}
+		lead := leading{fusion: graph.Fusion{Residual: true}, ca: s.in, count: 1}
 		t.Run(fmt.Sprintf("%+v", s), func(t *testing.T) {
 			checkMatrixKernel(t, [][]float64{y}, func(e *engine) bound {
-				return bindWeights(e.linearKernel(s.m, s.in, s.out, lead, f), 1, len(y), x, w, bias, residual)
+				return bindWeights(e.linearKernel(s.m, s.in, s.out, lead), 1, len(y), x, w, bias, residual)
 			})
 			checkMatrixKernel(t, [][]float64{dx}, func(e *engine) bound {
 				return bindWeights(e.linearGradDataKernel(s.m, s.in, s.out), 0, len(dx), w, dy, addend)
