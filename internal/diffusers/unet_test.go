@@ -23,7 +23,7 @@ var cifar10 = map[string]any{
 
 var cifar10Model = model.Config{
 	Block: "resnet", Channels: 128, Mult: []float64{1, 2, 2, 2}, Blocks: 2, Attention: []int{16}, MidAttention: true,
-	Groups: 32, NormEps: 1e-6, Dropout: 0.1, Init: "pytorch", FreqShift: 1,
+	Groups: 32, NormEps: 1e-6, Dropout: 0.1, Init: "pytorch", Conv: "auto", FreqShift: 1,
 }
 
 func readUNet(t *testing.T, config any) (*Pipeline, error) {
@@ -42,7 +42,7 @@ func TestReadsUNets(t *testing.T) {
 	}
 	defaults := model.Config{
 		Block: "resnet", Channels: 224, Mult: []float64{1, 2, 3, 4}, Blocks: 2, Attention: []int{32, 16, 8}, MidAttention: true,
-		HeadDim: 8, Groups: 32, NormEps: 1e-5, Init: "pytorch", DownsamplePadding: 1, FlipSinToCos: true,
+		HeadDim: 8, Groups: 32, NormEps: 1e-5, Init: "pytorch", Conv: "auto", DownsamplePadding: 1, FlipSinToCos: true,
 	}
 	for _, test := range []struct {
 		name   string
@@ -79,7 +79,7 @@ func TestReadsUNets(t *testing.T) {
 			"sample_size": 5, "block_out_channels": []int{32}, "down_block_types": []string{"AttnDownBlock2D"}, "up_block_types": []string{"AttnUpBlock2D"},
 		}, model.Config{
 			Block: "resnet", Channels: 32, Mult: []float64{1}, Blocks: 2, Attention: []int{5}, MidAttention: true,
-			HeadDim: 8, Groups: 32, NormEps: 1e-5, Init: "pytorch", DownsamplePadding: 1, FlipSinToCos: true,
+			HeadDim: 8, Groups: 32, NormEps: 1e-5, Init: "pytorch", Conv: "auto", DownsamplePadding: 1, FlipSinToCos: true,
 		}, model.Size{Height: 5, Width: 5, Channels: 3}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -61,6 +61,18 @@ func (e *engine) scores(a attentionCuts, layout *gemm.Layout, p, q, kColumns []f
 // block is a block of scores as rows.
 func (a attentionCuts) block(p []float32) vector.Rows { return vector.Rows{Data: p, Stride: a.pitch} }
 
+// packColumns packs xᵀ, of a sequence's x [l, width], as a right operand.
+func (e *engine) packColumns(a attentionCuts, dst, x []float32) {
+	for i := range e.gemm.Panels(a.length) {
+		p := e.gemm.Panel(i, a.length)
+		panel := dst[p.First*a.width:][:p.Width*a.width]
+		if p.Columns < p.Width {
+			clear(panel)
+		}
+		e.vec.Transpose(vector.Dense(panel, p.Width), vector.Rows{Data: x[p.First*a.channels:], Stride: a.channels}, p.Columns, a.width)
+	}
+}
+
 // holding is, for each worker, the sequence whose operands it has packed.
 type holding []int
 
@@ -97,7 +109,7 @@ func (e *engine) attention(b, l, c, heads int, out, q, k, v, ws []float32) func(
 		first, end := cut(l, a.blocks, task%a.blocks)
 		kColumns, vRows, p := e.own(ks, worker), e.own(vs, worker), e.own(blocks, worker)
 		if held.takes(worker, s) {
-			e.gemm.Pack(kColumns, a.matrix(k, s).T(), a.width, l)
+			e.packColumns(a, kColumns, a.matrix(k, s).Data)
 			e.gemm.Pack(vRows, a.matrix(v, s), l, a.width)
 		}
 		e.scores(a, rowsOfQ, p, a.matrix(q, s).Data, kColumns, first, end)
@@ -162,8 +174,8 @@ func (e *engine) attentionGrad(b, l, c, heads int, dq, dk, dv, q, k, v, dout, ws
 		kColumns, vColumns, kRows := e.own(kColumns, worker), e.own(vColumns, worker), e.own(kRows, worker)
 		blockRows, p, dp := e.own(blockRows, worker), e.own(ps, worker), e.own(dps, worker)
 		if held.takes(worker, s) {
-			e.gemm.Pack(kColumns, k.T(), a.width, l)
-			e.gemm.Pack(vColumns, v.T(), a.width, l)
+			e.packColumns(a, kColumns, k.Data)
+			e.packColumns(a, vColumns, v.Data)
 			e.gemm.Pack(kRows, k, l, a.width)
 		}
 		// addTo adds leftᵀ right, of a block, to a sum over blocks.

@@ -10,22 +10,33 @@ package cpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/bf16"
 	"ddpm/internal/graph/cpu/gemm"
 	"ddpm/internal/graph/cpu/isa"
 )
 
 func init() {
 	graph.RegisterBackend("cpu", func(o graph.Options) (graph.Backend, error) {
-		set, err := isa.Choose(os.Getenv("DDPM_CPU"))
+		name := os.Getenv("DDPM_CPU")
+		set, err := isa.Choose(name)
 		if err != nil {
 			return nil, err
 		}
-		return New(o.Threads, set), nil
+		b := New(o.Threads, set)
+		if o.Precision == graph.BF16 {
+			kind, err := isa.BF16(set, name != "")
+			if err != nil {
+				return nil, errors.Join(err, b.Close())
+			}
+			b.RoundTo(kind)
+		}
+		return b, nil
 	})
 }
 
@@ -41,12 +52,21 @@ func New(threads int, set isa.Set) *Backend {
 	return &Backend{newEngine(threads, set)}
 }
 
+// RoundTo makes the operands of products bfloat16, multiplied by a supported
+// family of instructions; see graph.Precision. It is called before plans are
+// compiled for the backend.
+func (b *Backend) RoundTo(kind isa.BF16Kind) { b.bf16 = bf16.New(kind) }
+
 func (b *Backend) Name() string {
 	plural := "s"
 	if b.pool.Workers() == 1 {
 		plural = ""
 	}
-	return fmt.Sprintf("cpu: %v, %d thread%s", b.set, b.pool.Workers(), plural)
+	name := fmt.Sprintf("cpu: %v, %d thread%s", b.set, b.pool.Workers(), plural)
+	if b.bf16 != nil {
+		name += fmt.Sprintf(", bf16 by %v", b.bf16.Kind())
+	}
+	return name
 }
 
 // Workspace is the memory of an operation's kernel, in elements.

@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"ddpm/internal/graph/cpu/bf16"
 	"ddpm/internal/graph/cpu/gemm"
 	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/cpu/vector"
@@ -14,6 +15,7 @@ type engine struct {
 	set  isa.Set
 	pool *worker.Pool
 	gemm *gemm.Engine
+	bf16 *bf16.Engine // nil where products are of float32 operands
 	vec  vector.Kernels
 	// tables are each worker's, for the kernel that runs.
 	tables []normTables
@@ -21,7 +23,7 @@ type engine struct {
 
 func newEngine(workers int, set isa.Set) *engine {
 	pool := worker.New(workers)
-	return &engine{set, pool, gemm.New(pool, set), vector.For(set), make([]normTables, workers)}
+	return &engine{set: set, pool: pool, gemm: gemm.New(pool, set), vec: vector.For(set), tables: make([]normTables, workers)}
 }
 
 // own is a worker's part of scratch memory for all of them.

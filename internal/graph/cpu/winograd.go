@@ -15,7 +15,10 @@ const (
 	fewBlocks      = 8
 	sharedTiles    = 128 // of a block whose windows several tasks read
 	transformTiles = 4   // that one task transforms
-	rowsAtUse      = 64  // of a panel of weights that are transformed at once
+
+	// chainChannels are as many as one chain of multiply-adds sums. More would
+	// round worse, and fewer cost more visits to the sum: half as many, 3 %.
+	chainChannels = 256
 
 	chunkTiles    = 128 // of a sum over tiles, between two visits to the sum
 	mostChannels  = 112 // of a task of a weight gradient: eight of the tallest tiles
@@ -43,26 +46,29 @@ const (
 
 // winogradPays is whether Winograd's algorithm is faster than direct convolution,
 // by shapes alone. Measured on one thread of a Zen 5 server core with AVX-512, the
-// speed of the direct kernels of the same pass being 1:
+// speed of the direct kernels of the same pass being 1, at batch 16 unless stated:
 //
 //	                  forward        data      weight
 //	                kept   used     used      gradient
-//	32x32 128->128  2.7    2.6      2.5       2.9
-//	16x16 256->256  2.6    2.5      2.4       2.6
-//	 8x8  256->256  3.0    2.9      2.8       2.8       batch 16
-//	 4x4  256->256  2.2    2.4      2.3       2.3
-//	16x16  24->24   1.8    1.6      1.7       1.4
+//	32x32 128->128  2.7    2.7      2.7       3.5
+//	32x32 384->128  3.0    2.9      2.9       3.0
+//	16x16 256->256  2.9    2.9      2.8       3.0
+//	16x16 512->256  2.7    2.6      2.7       2.7
+//	 8x8  256->256  2.8    2.9      2.9       2.8
+//	 4x4  256->256  2.1    2.7      2.7       2.5
+//	 8x8   48->48   2.6    2.2      2.5       2.7
+//	16x16  24->24   1.9    1.8      1.8       1.7
 //	16x16  16->16   1.4    1.3      1.3       1.1
 //	16x16   8->8    0.95   0.95     0.95      0.9
 //	32x32   3->128  0.8    0.7      1.8       0.7
 //	32x32 128->3    1.8    1.7      0.8       2.0
 //	 7x7  128->128  2.0    2.0      2.1       2.1
-//	 5x5  128->128  1.1    1.0      1.1       1.1       batch 16, tiles mostly empty
+//	 5x5  128->128  1.1    1.0      1.1       1.1       tiles mostly empty
 //	 8x8  256->256  2.2    2.0      2.4       2.1       batch 4, 16 tiles
 //	 8x8  256->256  1.0    1.4      1.7       1.2       batch 1, 4 tiles
 //
-// (kept: the weights were transformed before, used: they are transformed at every
-// use.) So tiles must be at least half full and not too few for the weights' sake,
+// (kept: the weights were transformed before; used: they are transformed at every
+// use. With AVX2 the ratios are higher.) So tiles must be at least half full and not too few for the weights' sake,
 // and the channels that are transformed must be many enough to fill vectors. It
 // makes no difference to this rule whether weights are kept.
 func (g convGeometry) winogradPays(pass convPass) bool {
@@ -127,6 +133,28 @@ func (p packedPlanes) at(j int) int {
 func (p packedPlanes) size() int {
 	last := p.gemm.Panels(p.columns) - 1
 	return p.at(last) + winograd.Planes*p.plane(p.gemm.Panel(last, p.columns))
+}
+
+// chain is a range of channels that are summed in one chain; the sum over all
+// channels is that of the chains, in order.
+type chain struct {
+	first  int
+	layout *gemm.Layout // of the channels in transformed windows
+}
+
+// longestChain is the length of all chains but the last.
+func longestChain(channels int) int {
+	return roundUp(ceil(channels, ceil(channels, chainChannels)), planePad)
+}
+
+func newChains(channels int, windows inputPlanes) []chain {
+	size := longestChain(channels)
+	chains := make([]chain, ceil(channels, size))
+	for i := range chains {
+		first := i * size
+		chains[i] = chain{first, gemm.NewLayout(windows.row, 1, min(size, channels-first))}
+	}
+	return chains
 }
 
 // windows takes what a convolution reads apart into transformed windows.
@@ -321,21 +349,26 @@ func (e *engine) winograd(g convGeometry, y []float32, src source, u []float32, 
 	transformed, products := gemm.Carve(&ws, windowsSize), gemm.Carve(&ws, productsSize)
 	windows := e.newWindows(g, src)
 	out := winogradOutput{c, winograd.New(e.set), y, epi}
-	layout := gemm.NewLayout(c.windows.row, 1, g.C)
+	chains := newChains(g.C, c.windows)
 	panels := e.gemm.Panels(g.K)
 
 	multiply := func(x []float32, block, group, worker int) {
 		first, end := c.block(block)
 		product := e.own(products, worker)
-		s := gemm.Strip{Rows: end - first, Layout: layout}
+		s := gemm.Strip{Rows: end - first}
 		j0, j1 := cut(panels, c.groups, group)
 		for j := j0; j < j1; j++ {
 			s.Panel = e.gemm.Panel(j, g.K)
 			s.Stride = s.Panel.Width
 			weights, plane := u[packed.at(j):], packed.plane(s.Panel)
 			for p := range winograd.Planes {
-				s.A, s.B, s.C = x[p*c.windows.plane:], weights[p*plane:], product[p*c.product:]
-				e.gemm.Run(&s)
+				s.C = product[p*c.product:]
+				for i, chain := range chains {
+					s.A = x[p*c.windows.plane+chain.first:]
+					s.B = weights[p*plane+chain.first*s.Stride:]
+					s.Layout, s.Accumulate = chain.layout, i > 0
+					e.gemm.Run(&s)
+				}
 			}
 			out.store(product, s.Panel, first, end)
 		}
@@ -367,7 +400,7 @@ func (e *engine) winogradWorkspace(g convGeometry) int {
 }
 
 // winogradOnce binds y, the convolution of src with the weights w[3,3,C,K], which
-// it transforms at every run. The result may round otherwise than winograd's.
+// it transforms at every run.
 func (e *engine) winogradOnce(g convGeometry, y []float32, src source, w []float32, epi epilogue, ws []float32) func() {
 	return e.winogradOnceRows(g, y, src, e.rowsOfWeights(g, w), epi, ws)
 }
@@ -396,23 +429,17 @@ func (e *engine) winogradOnceRows(g convGeometry, y []float32, src source, weigh
 	packed := gemm.Carve(&ws, e.pool.Workers()*e.weightsAtUse(g))
 	transform := e.transformAll(c, e.newWindows(g, src), transformed)
 	out := winogradOutput{c, winograd.New(e.set), y, epi}
-	cuts := ceil(g.C, rowsAtUse)
-	layouts := make([]*gemm.Layout, cuts)
-	for i := range layouts {
-		layouts[i] = gemm.NewLayout(c.windows.row, 1, min(rowsAtUse, g.C-i*rowsAtUse))
-	}
+	chains := newChains(g.C, c.windows)
 	run := func(j, worker int) {
 		product, u := e.own(products, worker), e.own(packed, worker)
 		panel := e.gemm.Panel(j, g.K)
-		plane := rowsAtUse*panel.Width + planePad
+		plane := longestChain(g.C)*panel.Width + planePad
 		s := gemm.Strip{Rows: c.count(), Panel: panel, Stride: panel.Width}
-		for i, layout := range layouts {
-			first := i * rowsAtUse
-			weights(u, plane, panel, first, first+layout.K())
-			s.Layout = layout
-			s.Accumulate = i > 0
+		for i, chain := range chains {
+			weights(u, plane, panel, chain.first, chain.first+chain.layout.K())
+			s.Layout, s.Accumulate = chain.layout, i > 0
 			for p := range winograd.Planes {
-				s.A, s.B, s.C = transformed[p*c.windows.plane+first:], u[p*plane:], product[p*c.product:]
+				s.A, s.B, s.C = transformed[p*c.windows.plane+chain.first:], u[p*plane:], product[p*c.product:]
 				e.gemm.Run(&s)
 			}
 		}
@@ -426,7 +453,7 @@ func (e *engine) winogradOnceRows(g convGeometry, y []float32, src source, weigh
 
 // weightsAtUse is the size of one worker's transformed weights.
 func (e *engine) weightsAtUse(g convGeometry) int {
-	return winograd.Planes * (rowsAtUse*e.gemm.Panel(0, g.K).Width + planePad)
+	return winograd.Planes * (longestChain(g.C)*e.gemm.Panel(0, g.K).Width + planePad)
 }
 
 func (e *engine) winogradOnceWorkspace(g convGeometry) int {

@@ -34,16 +34,22 @@ func avx512(k kernel, c *call) {
 		avx512Moments(c)
 	case adam:
 		avx512Adam(c)
+	case transpose:
+		avx512Transpose(c)
 	case norm:
 		avx512Norm(c)
 	case normSums:
 		avx512NormSums(c)
+	case normSums2:
+		avx512NormSums2(c)
 	case normGrad:
 		avx512NormGrad(c)
 	case normSiLU:
 		avx512NormSiLU(c)
 	case normSumsSiLU:
 		avx512NormSumsSiLU(c)
+	case normSums2SiLU:
+		avx512NormSums2SiLU(c)
 	case normGradSiLU:
 		avx512NormGradSiLU(c)
 	}
@@ -95,10 +101,16 @@ func avx512Moments(c *call)
 func avx512Adam(c *call)
 
 //go:noescape
+func avx512Transpose(c *call)
+
+//go:noescape
 func avx512Norm(c *call)
 
 //go:noescape
 func avx512NormSums(c *call)
+
+//go:noescape
+func avx512NormSums2(c *call)
 
 //go:noescape
 func avx512NormGrad(c *call)
@@ -108,6 +120,9 @@ func avx512NormSiLU(c *call)
 
 //go:noescape
 func avx512NormSumsSiLU(c *call)
+
+//go:noescape
+func avx512NormSums2SiLU(c *call)
 
 //go:noescape
 func avx512NormGradSiLU(c *call)
@@ -144,16 +159,22 @@ func avx2(k kernel, c *call) {
 		avx2Moments(c)
 	case adam:
 		avx2Adam(c)
+	case transpose:
+		avx2Transpose(c)
 	case norm:
 		avx2Norm(c)
 	case normSums:
 		avx2NormSums(c)
+	case normSums2:
+		avx2NormSums2(c)
 	case normGrad:
 		avx2NormGrad(c)
 	case normSiLU:
 		avx2NormSiLU(c)
 	case normSumsSiLU:
 		avx2NormSumsSiLU(c)
+	case normSums2SiLU:
+		avx2NormSums2SiLU(c)
 	case normGradSiLU:
 		avx2NormGradSiLU(c)
 	}
@@ -205,10 +226,16 @@ func avx2Moments(c *call)
 func avx2Adam(c *call)
 
 //go:noescape
+func avx2Transpose(c *call)
+
+//go:noescape
 func avx2Norm(c *call)
 
 //go:noescape
 func avx2NormSums(c *call)
+
+//go:noescape
+func avx2NormSums2(c *call)
 
 //go:noescape
 func avx2NormGrad(c *call)
@@ -218,6 +245,9 @@ func avx2NormSiLU(c *call)
 
 //go:noescape
 func avx2NormSumsSiLU(c *call)
+
+//go:noescape
+func avx2NormSums2SiLU(c *call)
 
 //go:noescape
 func avx2NormGradSiLU(c *call)

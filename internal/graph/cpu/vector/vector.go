@@ -3,12 +3,13 @@
 // thread; who calls them cuts the work into tasks.
 //
 // What is computed for an element depends on the element alone and not on its
-// place in the range, so a range may be cut anywhere. Sums over rows add one
-// row after another in float64; sums along a row, which are never cut, have an
-// order that its length fixes. So nothing depends on the number of workers. The
-// instruction sets differ in their rounding.
+// place in the range, so a range may be cut anywhere. Sums are float64 and have
+// an order that the number of rows or columns fixes: sums over rows are taken
+// column by column, from the first row to the last. So nothing depends on the
+// number of workers. The instruction sets differ in their rounding.
 //
 // Outputs may be their inputs, element by element, but not overlap otherwise.
+// An operand that is too short is a panic, as it is in Go.
 package vector
 
 //go:generate go run ./gen
@@ -38,7 +39,7 @@ func (r Rows) row(i, columns int) []float32 { return r.Data[i*r.Stride:][:column
 
 // pointer is the first element of the rows, checked to lie within the data.
 func (r Rows) pointer(rows, columns int) unsafe.Pointer {
-	_ = r.Data[:(rows-1)*r.Stride+columns]
+	_ = r.Data[(rows-1)*r.Stride+columns-1]
 	return unsafe.Pointer(unsafe.SliceData(r.Data))
 }
 
@@ -49,12 +50,13 @@ const Lanes = 16
 
 // padded is the address of a table with an entry for each column.
 func padded[T float32 | float64](table []T, columns int) unsafe.Pointer {
-	_ = table[:(columns+Lanes-1)/Lanes*Lanes]
+	_ = table[(columns+Lanes-1)/Lanes*Lanes-1]
 	return unsafe.Pointer(unsafe.SliceData(table))
 }
 
+// pointer is the first of n elements of x.
 func pointer(x []float32, n int) unsafe.Pointer {
-	_ = x[:n]
+	_ = x[n-1]
 	return unsafe.Pointer(unsafe.SliceData(x))
 }
 
@@ -78,11 +80,14 @@ const (
 	sumColumns
 	moments
 	adam
+	transpose
 	norm
 	normSums
+	normSums2
 	normGrad
 	normSiLU
 	normSumsSiLU
+	normSums2SiLU
 	normGradSiLU
 )
 
@@ -313,20 +318,33 @@ func (k Kernels) Norm(y, x Rows, rows, columns int, t Affine, withSiLU bool) {
 // NormSums adds to sum and dot, for each column, the sums over rows of dz and
 // of dz d, where dz is dy, or dy silu'(z).
 func (k Kernels) NormSums(sum, dot []float64, x, dy Rows, rows, columns int, t Affine, withSiLU bool) {
-	which := normSums
-	if withSiLU {
-		which = normSumsSiLU
+	if rows == 0 {
+		return
 	}
-	if rows == 0 || k.run(which, &call{
+	if k.set == isa.Generic {
+		for i := range rows {
+			t.sums(sum, dot, x.row(i, columns), dy.row(i, columns), withSiLU)
+		}
+		return
+	}
+	c := call{
 		x: x.pointer(rows, columns), y: dy.pointer(rows, columns),
 		t0: padded(t.Mean, columns), t1: padded(t.Scale, columns), t2: padded(t.Shift, columns),
 		sum: padded(sum, columns), dot: padded(dot, columns),
-		rows: rows, columns: columns, strideX: x.Stride, strideY: dy.Stride,
-	}) {
-		return
+		rows: rows / 2, columns: columns, strideX: 2 * x.Stride, strideY: 2 * dy.Stride,
 	}
-	for i := range rows {
-		t.sums(sum, dot, x.row(i, columns), dy.row(i, columns), withSiLU)
+	one, two := normSums, normSums2
+	if withSiLU {
+		one, two = normSumsSiLU, normSums2SiLU
+	}
+	if rows >= 2 {
+		c.t3, c.t4 = unsafe.Pointer(&x.Data[x.Stride]), unsafe.Pointer(&dy.Data[dy.Stride])
+		k.run(two, &c)
+	}
+	if rows%2 == 1 {
+		last := rows - 1
+		c.x, c.y, c.rows = unsafe.Pointer(&x.Data[last*x.Stride]), unsafe.Pointer(&dy.Data[last*dy.Stride]), 1
+		k.run(one, &c)
 	}
 }
 
@@ -373,4 +391,45 @@ func (k Kernels) Adam(s *Step, w, grad, m, v, ema []float32) {
 		return
 	}
 	s.generic(w, grad, m, v, ema)
+}
+
+// Transpose sets element i of row j of y to element j of row i of x, for an x of
+// rows and columns.
+func (k Kernels) Transpose(y, x Rows, rows, columns int) {
+	if rows == 0 || columns == 0 {
+		return
+	}
+	side := k.lanes()
+	// What is left of squares as large as a vector is done here.
+	doneRows, doneColumns := rows/side*side, columns/side*side
+	if side == 1 || doneColumns == 0 {
+		doneRows, doneColumns = 0, 0
+	}
+	for i := 0; i < doneRows; i += side {
+		to, from := Rows{y.Data[i:], y.Stride}, Rows{x.Data[i*x.Stride:], x.Stride}
+		k.run(transpose, &call{
+			out: to.pointer(doneColumns, side), x: from.pointer(side, doneColumns),
+			columns: doneColumns, strideOut: y.Stride, strideX: x.Stride,
+		})
+	}
+	for i := range rows {
+		first := 0
+		if i < doneRows {
+			first = doneColumns
+		}
+		for j, v := range x.row(i, columns)[first:] {
+			y.Data[(first+j)*y.Stride+i] = v
+		}
+	}
+}
+
+// lanes is the number of float32 in a vector.
+func (k Kernels) lanes() int {
+	switch k.set {
+	case isa.AVX512:
+		return 16
+	case isa.AVX2:
+		return 8
+	}
+	return 1
 }

@@ -548,6 +548,64 @@ func TestAdam(t *testing.T) {
 	})
 }
 
+func TestTranspose(t *testing.T) {
+	eachSet(t, func(t *testing.T, k Kernels) {
+		for _, rows := range []int{1, 7, 8, 16, 19, 32, 33} {
+			for _, columns := range []int{1, 5, 8, 16, 31, 48, 50} {
+				for _, gap := range []int{0, 3} {
+					from, to := [3]int{rows, columns, gap}, [3]int{columns, rows, 2 * gap}
+					x, y := rowNormals(from, 1), rowNormals(to, 2)
+					k.Transpose(y.rows(to), x.rows(from), rows, columns)
+					y.checkRows(t, fmt.Sprint(from), to)
+					for i := range rows {
+						for j := range columns {
+							if got, want := y.rows(to).row(j, rows)[i], x.rows(from).row(i, columns)[j]; got != want {
+								t.Fatalf("%v: element (%d, %d) is %g, want %g", from, j, i, got, want)
+							}
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestShortOperandsPanic: assembly must not be let loose on memory that is not
+// an operand's, even if it follows in the same array.
+func TestShortOperandsPanic(t *testing.T) {
+	long := make([]float32, 64)
+	short, wide, shortWide := long[:20], make([]float64, 64), make([]float64, 64)[:20]
+	a := Affine{long, long, long}
+	eachSet(t, func(t *testing.T, k Kernels) {
+		if k.set == isa.Generic {
+			t.Skip("plain Go")
+		}
+		for name, call := range map[string]func(){
+			"Add":         func() { k.Add(long, long, short) },
+			"SiLU":        func() { k.SiLU(short, long) },
+			"Mix":         func() { k.Mix(long, 1, short, 1, long) },
+			"Softmax":     func() { k.Softmax(Rows{short, 10}, 3, 5, 1) },
+			"SumColumns":  func() { k.SumColumns(shortWide, Dense(long, 32), 2, 32) },
+			"Moments":     func() { k.Moments(wide, wide, wide, Dense(short, 8), 3, 8) },
+			"Norm":        func() { k.Norm(Dense(long, 32), Dense(long, 32), 1, 32, Affine{long, short, long}, true) },
+			"NormSums":    func() { k.NormSums(wide, shortWide, Dense(long, 32), Dense(long, 32), 2, 32, a, true) },
+			"NormGrad":    func() { k.NormGrad(Dense(short, 32), Dense(long, 32), Dense(long, 32), 1, 32, a, long, long, true) },
+			"Adam":        func() { k.Adam(&Step{}, long, long, long, short, long) },
+			"Transpose":   func() { k.Transpose(Dense(short, 16), Dense(long, 16), 16, 4) },
+			"SoftmaxGrad": func() { k.SoftmaxGrad(Dense(long, 32), Dense(short, 32), 1, 32, 1) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s reaches beyond an operand", name)
+					}
+				}()
+				call()
+			}()
+		}
+	})
+}
+
 func TestNothingAllocates(t *testing.T) {
 	eachSet(t, func(t *testing.T, k Kernels) {
 		x, sum := make([]float32, 64), make([]float64, 64)
@@ -601,6 +659,7 @@ func BenchmarkKernels(b *testing.B) {
 		{"normGradSiLU", 3, func(k Kernels) {
 			k.NormGrad(Dense(z, columns), Dense(x, columns), Dense(y, columns), rows, columns, a, level, tilt, true)
 		}},
+		{"transpose", 2, func(k Kernels) { k.Transpose(Dense(z, rows), Dense(x, columns), rows, columns) }},
 		{"adam", 9, func(k Kernels) { k.Adam(step, z, x, m, v, y) }},
 	} {
 		for _, set := range isa.Supported() {

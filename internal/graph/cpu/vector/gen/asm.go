@@ -20,8 +20,7 @@ func (a *asm) op(format string, args ...any) { fmt.Fprintf(a, "\t"+format+"\n", 
 
 func (a *asm) wide() bool { return a.family.name == "avx512" }
 
-// v is a vector register, h its lower half, and q the lowest quarter or half
-// that is 128 bits.
+// v is a vector register, h its lower half, and q its lowest 128 bits.
 func (a *asm) v(i int) string { return fmt.Sprintf("%s%d", a.vector, i) }
 func (a *asm) h(i int) string { return fmt.Sprintf("%s%d", a.half, i) }
 func q(i int) string          { return fmt.Sprintf("X%d", i) }
@@ -62,6 +61,11 @@ func (a *asm) routine() {
 	name := routineName(a.family, a.kernel)
 	fmt.Fprintf(a, "// func %s(c *call)\nTEXT ·%s(SB), NOSPLIT, $16-8\n", name, name)
 	a.op("MOVQ c+0(FP), DI")
+	if a.whole != nil {
+		a.whole(a)
+		a.leave()
+		return
+	}
 	a.masks()
 	a.op("MOVQ %s, CX", field("columns"))
 	a.op("ANDQ $-%d, CX", a.bytes/4)
@@ -94,10 +98,14 @@ func (a *asm) routine() {
 		a.masked = false
 		fmt.Fprintf(a, "done%d:\n", i)
 	}
-	for _, arg := range []string{"out", "x", "y"} {
-		if slices.Contains(a.args, arg) {
-			a.op("MOVQ %s, CX", field("stride"+string(arg[0]-'a'+'A')+arg[1:]))
-			a.op("LEAQ (%s)(CX*4), %s", registers[arg], registers[arg])
+	advance := [][2]string{{"out", "strideOut"}, {"x", "strideX"}, {"y", "strideY"}}
+	if a.twoRows {
+		advance = append(advance, [][2]string{{"t3", "strideX"}, {"t4", "strideY"}}...)
+	}
+	for _, p := range advance {
+		if slices.Contains(a.args, p[0]) {
+			a.op("MOVQ %s, CX", field(p[1]))
+			a.op("LEAQ (%s)(CX*4), %s", registers[p[0]], registers[p[0]])
 		}
 	}
 	a.op("DECQ BX")
@@ -105,6 +113,10 @@ func (a *asm) routine() {
 	if a.end != nil {
 		a.end(a)
 	}
+	a.leave()
+}
+
+func (a *asm) leave() {
 	a.op("VZEROUPPER")
 	a.op("RET")
 	fmt.Fprintln(a)
@@ -262,9 +274,18 @@ func (a *asm) storeHalf(i int, arg string, half int) {
 
 // widen makes the halves of i float64.
 func (a *asm) widen(i, lower, upper int) {
-	a.extract(i, upper)
-	a.op("VCVTPS2PD %s, %s", a.h(upper), a.v(upper))
-	a.op("VCVTPS2PD %s, %s", a.h(i), a.v(lower))
+	a.widenHalf(i, 1, upper)
+	a.widenHalf(i, 0, lower)
+}
+
+// widenHalf makes one half of i, lower (0) or upper (1), float64.
+func (a *asm) widenHalf(i, half, to int) {
+	from := a.h(i)
+	if half == 1 {
+		a.extract(i, to)
+		from = a.h(to)
+	}
+	a.op("VCVTPS2PD %s, %s", from, a.v(to))
 }
 
 // extract copies the upper half of i to the lower half of to.

@@ -128,9 +128,10 @@ func kernels() []kernel {
 			}
 		}),
 		adam(),
+		transpose(),
 	}
 	for _, silu := range []bool{false, true} {
-		list = append(list, norm(silu), normSums(silu), normGrad(silu))
+		list = append(list, norm(silu), normSums(silu, false), normSums(silu, true), normGrad(silu))
 	}
 	return list
 }
@@ -235,8 +236,8 @@ func softmaxGrad() kernel {
 }
 
 // normalised loads x - t0[c] into register 0 and (x - t0[c]) t1[c] + t2[c] into 1.
-func (a *asm) normalised() {
-	a.load("x", 0)
+func (a *asm) normalised(x string) {
+	a.load(x, 0)
 	a.op("VSUBPS %s, %s, %s", a.at("t0"), a.v(0), a.v(0))
 	a.op("VMOVUPS %s, %s", a.at("t1"), a.v(1))
 	a.op("VFMADD213PS %s, %s, %s", a.at("t2"), a.v(0), a.v(1))
@@ -257,7 +258,7 @@ func norm(silu bool) kernel {
 		k.consts = siluConstants
 	}
 	k.walks = []walk{{body: func(a *asm) {
-		a.normalised()
+		a.normalised("x")
 		if silu {
 			a.silu(1, 2)
 		}
@@ -268,34 +269,52 @@ func norm(silu bool) kernel {
 
 // slopeOf leaves x - t0[c] in register 0 and dz in register 2: y, or y times
 // SiLU's slope at z.
-func (a *asm) slopeOf(silu bool) {
+func (a *asm) slopeOf(silu bool, x, y string) {
 	if silu {
-		a.normalised()
+		a.normalised(x)
 		a.slope(1, 2)
-		a.load("y", 2)
+		a.load(y, 2)
 		a.op("VMULPS %s, %s, %s", a.v(1), a.v(2), a.v(2))
 		return
 	}
-	a.load("x", 0)
+	a.load(x, 0)
 	a.op("VSUBPS %s, %s, %s", a.at("t0"), a.v(0), a.v(0))
-	a.load("y", 2)
+	a.load(y, 2)
 }
 
-// normSums adds dz to sum[c] and dz (x - t0[c]) to dot[c].
-func normSums(silu bool) kernel {
+// normSums adds dz to sum[c] and dz (x - t0[c]) to dot[c], for a row or for two
+// at once, which halves the traffic of the sums.
+func normSums(silu, two bool) kernel {
 	k := kernel{name: normName("normSums", silu), args: []string{"x", "y", "t0", "sum", "dot"}}
+	if two {
+		k.name = normName("normSums2", silu)
+		k.args, k.twoRows = append(k.args, "t3", "t4"), true
+	}
 	if silu {
 		k.args, k.consts = append(k.args, "t1", "t2"), slopeConstants
 	}
 	k.walks = []walk{{body: func(a *asm) {
-		a.slopeOf(silu)
-		a.widen(2, 3, 4)
-		a.widen(0, 5, 6)
+		// The rows' x - t0[c] and dz.
+		rows := [][2]int{{0, 2}}
+		if two {
+			a.slopeOf(silu, "t3", "t4")
+			a.op("VMOVAPS %s, %s", a.v(0), a.v(6))
+			a.op("VMOVAPS %s, %s", a.v(2), a.v(7))
+			rows = append(rows, [2]int{6, 7})
+		}
+		a.slopeOf(silu, "x", "y")
 		for half := range 2 {
-			dz, d := 3+half, 5+half
-			a.accumulate(dz, "sum", half, 1)
-			a.op("VFMADD213PD %s, %s, %s", a.at64("dot", half), a.v(dz), a.v(d))
-			a.store64(d, "dot", half)
+			for i, r := range rows {
+				a.widenHalf(r[0], half, 8+2*i)
+				a.widenHalf(r[1], half, 9+2*i)
+			}
+			a.op("VFMADD213PD %s, %s, %s", a.at64("dot", half), a.v(9), a.v(8))
+			if two {
+				a.op("VFMADD231PD %s, %s, %s", a.v(10), a.v(11), a.v(8))
+				a.op("VADDPD %s, %s, %s", a.v(11), a.v(9), a.v(9))
+			}
+			a.store64(8, "dot", half)
+			a.accumulate(9, "sum", half, 12)
 		}
 	}}}
 	return k
@@ -308,7 +327,7 @@ func normGrad(silu bool) kernel {
 		k.args, k.consts = append(k.args, "t2"), slopeConstants
 	}
 	k.walks = []walk{{body: func(a *asm) {
-		a.slopeOf(silu)
+		a.slopeOf(silu, "x", "y")
 		a.op("VMOVUPS %s, %s", a.at("t4"), a.v(3))
 		a.op("VFMADD213PS %s, %s, %s", a.at("t3"), a.v(0), a.v(3))
 		a.op("VFMSUB132PS %s, %s, %s", a.at("t1"), a.v(3), a.v(2))

@@ -21,9 +21,13 @@ type kernel struct {
 	args    []string // fields of struct call that are pointers, as the kernel uses them
 	walks   []walk
 	end     func(a *asm)
-	consts  []string // of constants
-	floats  []int    // fields of call.s, each broadcast to the register of this index in scalars
-	doubles int      // the first so many fields of call.f
+	consts  []string // names of constants
+	floats  []int    // the fields of call.s that it reads
+	doubles int      // it reads the first so many fields of call.f
+	// twoRows says that each step takes a row of x and y and the next, at t3 and t4.
+	twoRows bool
+	// whole writes a routine that does not walk over rows.
+	whole func(a *asm)
 }
 
 // walk is one pass over a row.
