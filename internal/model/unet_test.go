@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -82,11 +83,16 @@ func (g golden) feeds() graph.Feeds {
 // tinyLoss is the golden graph: prediction, and mean squared error to a target.
 func tinyLoss(t *testing.T, dt graph.DType) *graph.Graph {
 	t.Helper()
+	return tinyLossOf(t, tiny, dt)
+}
+
+func tinyLossOf(t *testing.T, c Config, dt graph.DType) *graph.Graph {
+	t.Helper()
 	b := graph.NewBuilder(dt)
 	x := b.Input("x", dt, goldenBatch, goldenSize, goldenSize, 3)
 	target := b.Input("target", dt, goldenBatch, goldenSize, goldenSize, 3)
 	ts := b.Input("t", dt, goldenBatch)
-	eps := UNet(b, tiny, x, ts, nil, 3)
+	eps := UNet(b, c, x, ts, nil, 3)
 	loss := b.Mean(b.SquaredError(eps, target))
 	g, err := b.Finish(loss, map[string]*graph.Node{"eps": eps, "loss": loss})
 	if err != nil {
@@ -191,6 +197,61 @@ func TestTinyUNetMatchesPyTorchOnTheCPU(t *testing.T) {
 			g.compare(program, state)
 		})
 	}
+}
+
+// TestTinyUNetInBF16 holds rounded products to PyTorch's results: bfloat16 has 8
+// bits of fraction, so each product is within 2^-8, and sums of many are closer.
+func TestTinyUNetInBF16(t *testing.T) {
+	for _, kind := range isa.SupportedBF16() {
+		for _, conv := range []graph.ConvAlgorithm{graph.DirectConv, graph.AutoConv} {
+			t.Run(fmt.Sprintf("%v/%v", kind, conv), func(t *testing.T) {
+				b := cpu.New(2, isa.Detect())
+				defer b.Close()
+				b.RoundTo(kind)
+				g := openGolden(t)
+				config := tiny
+				config.Conv = string(conv)
+				program, state := g.run(b, tinyLossOf(t, config, graph.Float32))
+
+				eps := make([]float32, goldenBatch*goldenSize*goldenSize*3)
+				if err := program.Output("eps", eps); err != nil {
+					t.Fatal(err)
+				}
+				d := distance(eps, g.nhwc("golden.eps"))
+				if d > 1e-2 {
+					t.Errorf("eps: off by %.2g, want %.2g", d, 1e-2)
+				}
+				if d < 1e-4 {
+					t.Errorf("eps: off by %.2g: no product was rounded", d)
+				}
+				var loss [1]float32
+				if err := program.Output("loss", loss[:]); err != nil {
+					t.Fatal(err)
+				}
+				if want := g.floats("golden.loss")[0]; math.Abs(float64(loss[0]/want)-1) > 1e-3 {
+					t.Errorf("loss %v, want %v", loss[0], want)
+				}
+				grads := make([]float32, state.Layout().Size)
+				if err := state.Read(graph.Grads, grads); err != nil {
+					t.Fatal(err)
+				}
+				if d := distance(grads, g.weights(state.Layout(), "grad.")); d > 2e-2 {
+					t.Errorf("gradient: off by %.2g, want %.2g", d, 2e-2)
+				}
+			})
+		}
+	}
+}
+
+// distance is |got-want| / |want|.
+func distance(got, want []float32) float64 {
+	var diff, norm float64
+	for i, w := range want {
+		d := float64(got[i]) - float64(w)
+		diff += d * d
+		norm += float64(w) * float64(w)
+	}
+	return math.Sqrt(diff / norm)
 }
 
 func TestTinyUNetHasTheGoldenParameters(t *testing.T) {
