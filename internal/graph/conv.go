@@ -24,8 +24,7 @@ const (
 	DirectConv ConvAlgorithm = "direct"
 	// WinogradConv is F(4x4,3x3) of Lavin & Gray, "Fast Algorithms for
 	// Convolutional Neural Networks" (2015): a quarter of the multiplications of
-	// a 3x3 convolution of stride 1, with rounding errors about three times as
-	// large.
+	// a 3x3 convolution of stride 1, with rounding errors up to twice as large.
 	WinogradConv ConvAlgorithm = "winograd"
 )
 

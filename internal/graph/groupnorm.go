@@ -8,14 +8,9 @@ import (
 // GroupNormStats computes, for each image and each of Groups groups of
 // neighbouring channels of x [N,H,W,C], the mean and 1/sqrt(variance + Eps),
 // biased variance: [N,Groups,2].
-//
-// With Concat, here and in the operations below, two operands a [N,H,W,Ca] and
-// b [N,H,W,Cb] stand in the place of x, which is their concatenation on
-// channels. A group may hold channels of both.
 type GroupNormStats struct {
 	Groups int
 	Eps    float64
-	Concat bool
 }
 
 // GroupNorm (Wu & He, 2018) normalises x by the statistics of its group, then
@@ -27,7 +22,6 @@ type GroupNormStats struct {
 type GroupNorm struct {
 	Groups int
 	SiLU   bool
-	Concat bool
 }
 
 // GroupNormGradSums is [N,2,C], from which the gradients follow: for each image
@@ -36,7 +30,6 @@ type GroupNorm struct {
 type GroupNormGradSums struct {
 	Groups int
 	SiLU   bool
-	Concat bool
 }
 
 // GroupNormGradData is the whole d loss/dx of GroupNorm, through the statistics
@@ -44,12 +37,10 @@ type GroupNormGradSums struct {
 //
 //	dx = rstd (gamma dz - sum(gamma dz)/m - xhat sum(gamma dz xhat)/m)
 //
-// Operands: those of GroupNorm, then dy and GroupNormGradSums. With Concat the
-// output is the gradient of the concatenation.
+// Operands: those of GroupNorm, then dy and GroupNormGradSums.
 type GroupNormGradData struct {
 	Groups int
 	SiLU   bool
-	Concat bool
 }
 
 // GroupNormGradAffine is [2,C], d loss/dgamma, then d loss/dbeta: the sum over
@@ -62,36 +53,7 @@ func (b *Builder) GroupNorm(x, gamma, beta *Node, groups int, eps float64, silu 
 	return b.Apply(GroupNorm{Groups: groups, SiLU: silu}, x, stats, gamma, beta)
 }
 
-// joinedShapes puts the shape of their concatenation in the place of the first
-// two operands.
-func joinedShapes(concat bool, in []Shape) ([]Shape, error) {
-	if !concat {
-		return in, nil
-	}
-	x, err := Concat{}.Infer(in[:2])
-	if err != nil {
-		return nil, fmt.Errorf("group norm: %w", err)
-	}
-	return append([]Shape{x}, in[2:]...), nil
-}
-
-// joinedOperands is joinedShapes with the values.
-func joinedOperands(concat bool, in []Operand) []Operand {
-	if !concat {
-		return in
-	}
-	a, b := in[0], in[1]
-	x := Operand{Shape: a.Shape.Clone(), Data: make([]float64, len(a.Data)+len(b.Data))}
-	x.Shape[len(x.Shape)-1] += last(b.Shape)
-	Concat{}.Eval(x, in[:2])
-	return append([]Operand{x}, in[2:]...)
-}
-
 func (o GroupNormStats) Infer(in []Shape) (Shape, error) {
-	in, err := joinedShapes(o.Concat, in)
-	if err != nil {
-		return nil, err
-	}
 	if len(in[0]) != 4 {
 		return nil, fmt.Errorf("group norm: want [N,H,W,C], have %v", in[0])
 	}
@@ -122,7 +84,7 @@ func eachGroup(x Shape, groups int, f func(group int, elements func(yield func(i
 }
 
 func (o GroupNormStats) Eval(out Operand, in []Operand) {
-	x := joinedOperands(o.Concat, in)[0]
+	x := in[0]
 	size := float64(elements(x.Shape) / (x.Shape[0] * o.Groups))
 	eachGroup(x.Shape, o.Groups, func(group int, members func(func(int) bool)) {
 		var mean, variance float64
@@ -137,15 +99,6 @@ func (o GroupNormStats) Eval(out Operand, in []Operand) {
 }
 
 func (o GroupNorm) Infer(in []Shape) (Shape, error) {
-	in, err := joinedShapes(o.Concat, in)
-	if err != nil {
-		return nil, err
-	}
-	return o.infer(in)
-}
-
-// infer is Infer of joined operands.
-func (o GroupNorm) infer(in []Shape) (Shape, error) {
 	x, stats, gamma, beta := in[0], in[1], in[2], in[3]
 	if len(x) != 4 || !stats.Eq(Shape{x[0], o.Groups, 2}) || !gamma.Eq(Shape{x[3]}) || !beta.Eq(gamma) {
 		return nil, fmt.Errorf("group norm: input %v, statistics %v, scale %v and shift %v do not fit", x, stats, gamma, beta)
@@ -154,7 +107,6 @@ func (o GroupNorm) infer(in []Shape) (Shape, error) {
 }
 
 func (o GroupNorm) Eval(out Operand, in []Operand) {
-	in = joinedOperands(o.Concat, in)
 	x, stats, gamma, beta := in[0], in[1], in[2], in[3]
 	c := x.Shape[3]
 	eachGroup(x.Shape, o.Groups, func(group int, members func(func(int) bool)) {
@@ -171,26 +123,14 @@ func (o GroupNorm) Eval(out Operand, in []Operand) {
 
 func (GroupNorm) Recomputable() {}
 
-func (o GroupNorm) Wrt() []bool {
-	if o.Concat {
-		return []bool{true, true, false, true, true}
-	}
-	return []bool{true, false, true, true}
-}
+func (o GroupNorm) Wrt() []bool { return []bool{true, false, true, true} }
 
 func (o GroupNorm) Grad(b *Builder, in []*Node, _, dy *Node) []*Node {
 	operands := append(append([]*Node{}, in...), dy)
 	sums := b.Apply(GroupNormGradSums(o), operands...)
 	dx := b.Apply(GroupNormGradData(o), append(operands, sums)...)
 	affine := b.Apply(GroupNormGradAffine{}, sums)
-	dgamma, dbeta := b.View(affine, 0), b.View(affine, 1)
-	if b.err != nil || !o.Concat {
-		return []*Node{dx, nil, dgamma, dbeta}
-	}
-	ca, cb := last(in[0].Shape()), last(in[1].Shape())
-	da := b.Apply(SliceChannels{From: 0, Width: ca}, dx)
-	db := b.Apply(SliceChannels{From: ca, Width: cb}, dx)
-	return []*Node{da, db, nil, dgamma, dbeta}
+	return []*Node{dx, nil, b.View(affine, 0), b.View(affine, 1)}
 }
 
 func (o GroupNormGradSums) Infer(in []Shape) (Shape, error) {
@@ -204,11 +144,7 @@ func (o GroupNormGradSums) Infer(in []Shape) (Shape, error) {
 // inferGrad is the shape of x, which dy, the operand after those of GroupNorm,
 // must have.
 func inferGrad(o GroupNorm, in []Shape) (Shape, error) {
-	in, err := joinedShapes(o.Concat, in)
-	if err != nil {
-		return nil, err
-	}
-	x, err := o.infer(in)
+	x, err := o.Infer(in)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +179,6 @@ func normGrad(o GroupNorm, in []Operand, group int, members func(func(int) bool)
 }
 
 func (o GroupNormGradSums) Eval(out Operand, in []Operand) {
-	in = joinedOperands(o.Concat, in)
 	x := in[0].Shape
 	size, c := x[1]*x[2]*x[3], x[3]
 	clear(out.Data)
@@ -257,7 +192,6 @@ func (o GroupNormGradSums) Eval(out Operand, in []Operand) {
 }
 
 func (o GroupNormGradData) Eval(out Operand, in []Operand) {
-	in = joinedOperands(o.Concat, in)
 	x, stats, gamma, sums := in[0], in[1], in[2], in[5]
 	c := x.Shape[3]
 	width := c / o.Groups

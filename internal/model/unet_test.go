@@ -136,10 +136,11 @@ func worst(got, want []float32) float64 {
 }
 
 // The tolerances are a few times the float32 noise floor that
-// testdata/unet_tiny.json records for the PyTorch model itself.
+// testdata/unet_tiny.json records for the PyTorch model itself; Winograd's
+// algorithm rounds up to twice as much.
 const (
 	epsTolerance  = 2e-6
-	gradTolerance = 4e-6
+	gradTolerance = 6e-6
 	zeroTolerance = 5e-9 // of gradients that are zero in exact arithmetic
 )
 

@@ -45,6 +45,9 @@ func NewPlan(s Setup) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Transformed weights are several times the weights, too much to keep beside a
+	// run for the few grids it draws.
+	g.KeepWeights = false
 	if p.Preview, err = graph.Compile(g, s.Backend); err != nil {
 		return nil, err
 	}
@@ -95,7 +98,7 @@ func (p *Plan) Memory() []Memory {
 		{"Adam moments", 2 * arena},
 		{"activations and scratch", 4 * int64(p.Step.Arena)},
 		{"weights as kernels want them", 4 * int64(p.Step.Kept)},
-		{"sample grids", 4*int64(p.Preview.Arena+p.Preview.Kept) + 4*image*int64(p.Train.Samples)},
+		{"sample grids", 4*int64(p.Preview.Arena) + 4*image*int64(p.Train.Samples)},
 		{"checkpoint in the making", arena},
 		{"images read ahead", image * batch * int64(p.Data.Prefetch+1)},
 		{"inputs", p.inputBytes()},

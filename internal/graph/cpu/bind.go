@@ -42,22 +42,22 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 
 	case graph.GroupNormStats:
 		return simple(func(m operands) func() {
-			g, _ := normOf(m, in, op.Groups, op.Concat, false)
+			g, _ := normOf(m, x, op.Groups, false)
 			return e.groupNormStats(g, op.Eps, m.out)
 		})
 	case graph.GroupNorm:
 		return simple(func(m operands) func() {
-			g, r := normOf(m, in, op.Groups, op.Concat, op.SiLU)
+			g, r := normOf(m, x, op.Groups, op.SiLU)
 			return e.groupNorm(g, m.out, r[0].floats, r[1].floats, r[2].floats)
 		})
 	case graph.GroupNormGradSums:
 		return simple(func(m operands) func() {
-			g, r := normOf(m, in, op.Groups, op.Concat, op.SiLU)
+			g, r := normOf(m, x, op.Groups, op.SiLU)
 			return e.groupNormGradSums(g, m.out, r[0].floats, r[1].floats, r[2].floats, r[3].floats)
 		})
 	case graph.GroupNormGradData:
 		return simple(func(m operands) func() {
-			g, r := normOf(m, in, op.Groups, op.Concat, op.SiLU)
+			g, r := normOf(m, x, op.Groups, op.SiLU)
 			return e.groupNormGradData(g, m.out, r[0].floats, r[1].floats, r[2].floats, r[3].floats, r[4].floats)
 		})
 	case graph.GroupNormGradAffine:
@@ -129,16 +129,10 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 	return kernel{}
 }
 
-// normOf is the normalisation of operand 0, or 0 and 1 side by side, and the
-// operands that follow.
-func normOf(m operands, in []graph.Shape, groups int, concat, silu bool) (norm, []memory) {
-	n, pixels, c := image(in[0])
-	g := norm{N: n, P: pixels, groups: groups, x: plain(m.f(0), c), silu: silu}
-	if !concat {
-		return g, m.in[1:]
-	}
-	g.x.b, g.x.cb = m.f(1), in[1][3]
-	return g, m.in[2:]
+// normOf is the normalisation of x and the operands that follow.
+func normOf(m operands, x leading, groups int, silu bool) (norm, []memory) {
+	n, pixels, _ := image(x.shape)
+	return norm{N: n, P: pixels, groups: groups, x: x.source(m), silu: silu}, m.in[x.count:]
 }
 
 // image splits [N,H,W,C] into images, pixels and channels.

@@ -266,9 +266,10 @@ func (e *engine) linearGradWeightKernel(rows, to int, x leading) kernel {
 	}}
 }
 
-// Fuses says which fusions have kernels: convolutions and linear layers read
-// what is joined and add a residual; convolutions that see more than one pixel
-// read what is doubled, too, and add a value per sample.
+// Fuses says which fusions have kernels: convolutions, linear layers and
+// normalisations read what is joined, the first two also add a residual;
+// convolutions that see more than one pixel read what is doubled, too, and add a
+// value per sample.
 func (b *Backend) Fuses(op graph.Op, in []graph.Shape) bool {
 	heart, f := graph.Unfuse(op)
 	x, rest := unfuseShapes(f, in)
@@ -288,6 +289,14 @@ func (b *Backend) Fuses(op graph.Op, in []graph.Shape) bool {
 		operands, can = 2, graph.Fusion{Joined: true}
 	case graph.Conv2DGradData, graph.LinearGradData:
 		operands, can = 2, graph.Fusion{Residual: true}
+	case graph.GroupNormStats:
+		operands, can = 1, graph.Fusion{Joined: true}
+	case graph.GroupNorm:
+		operands, can = 4, graph.Fusion{Joined: true}
+	case graph.GroupNormGradSums:
+		operands, can = 5, graph.Fusion{Joined: true}
+	case graph.GroupNormGradData:
+		operands, can = 6, graph.Fusion{Joined: true}
 	default:
 		return false
 	}

@@ -68,12 +68,14 @@ const (
 //	 8x8  256->256  1.0    1.4      1.7       1.2       batch 1, 4 tiles
 //
 // (kept: the weights were transformed before; used: they are transformed at every
-// use. With AVX2 the ratios are higher.) So tiles must be at least half full and not too few for the weights' sake,
+// use. With AVX2 the ratios are higher.) So tiles must be at least half full,
 // and the channels that are transformed must be many enough to fill vectors. It
-// makes no difference to this rule whether weights are kept.
+// makes no difference to this rule whether weights are kept, and the batch makes
+// none either, though a single small image gains nothing: an image is to have the
+// same bits in a batch of any size.
 func (g convGeometry) winogradPays(pass convPass) bool {
 	t := newTiling(g)
-	if !g.winogradFits() || 2*g.pixels() < winograd.Tile*winograd.Tile*t.count() || t.count() < 8 {
+	if !g.winogradFits() || 2*g.pixels() < winograd.Tile*winograd.Tile*t.count() {
 		return false
 	}
 	switch pass {

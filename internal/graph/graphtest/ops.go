@@ -348,29 +348,38 @@ func concatNorms(x operand, channels, groups int, eps, tolerance float64) []opCa
 
 // groupNormsOf is every operation on parts, which make up an image of a shape.
 func groupNormsOf(parts []operand, shape []int, groups int, eps, tolerance float64) []opCase {
-	c, concat := shape[3], len(parts) > 1
-	statistics := graph.GroupNormStats{Groups: groups, Eps: eps, Concat: concat}
-	cases := []opCase{{op: statistics, in: parts, tolerance: summed}}
+	c, joined := shape[3], len(parts) > 1
+	statistics := graph.GroupNormStats{Groups: groups, Eps: eps}
+	var cases []opCase
+	// The operands are x, gamma, beta and perhaps dy.
+	add := func(op graph.Op, tolerance float64, sums graph.GroupNormGradSums, rest ...operand) {
+		c := opCase{op: op, in: slices.Concat(parts, rest), tolerance: tolerance}
+		if joined {
+			c.op, c.what = graph.Joined{Of: op}, opName(op)
+		}
+		c.build = func(b *graph.Builder, in []*graph.Node) *graph.Node {
+			x, rest := in[0], in[len(parts):]
+			if joined {
+				x = b.Concat(in[0], in[1])
+			}
+			if op == (graph.Op)(statistics) {
+				return b.Apply(op, x)
+			}
+			operands := slices.Concat([]*graph.Node{x, b.Apply(statistics, x)}, rest)
+			if _, ok := op.(graph.GroupNormGradData); ok {
+				operands = append(operands, b.Apply(sums, operands...))
+			}
+			return b.Apply(op, operands...)
+		}
+		cases = append(cases, c)
+	}
+	add(statistics, summed, graph.GroupNormGradSums{})
 	for _, silu := range []bool{false, true} {
 		gamma, beta, dy := spread(1, 0.3, c), normal(c), normal(shape...)
-		sums := graph.GroupNormGradSums{Groups: groups, SiLU: silu, Concat: concat}
-		// The operands are x, gamma, beta and perhaps dy.
-		build := func(op graph.Op) func(b *graph.Builder, in []*graph.Node) *graph.Node {
-			return func(b *graph.Builder, in []*graph.Node) *graph.Node {
-				x, rest := in[:len(parts)], in[len(parts):]
-				operands := slices.Concat(x, []*graph.Node{b.Apply(statistics, x...)}, rest)
-				if _, ok := op.(graph.GroupNormGradData); ok {
-					operands = append(operands, b.Apply(sums, operands...))
-				}
-				return b.Apply(op, operands...)
-			}
-		}
-		forward := graph.GroupNorm{Groups: groups, SiLU: silu, Concat: concat}
-		data := graph.GroupNormGradData{Groups: groups, SiLU: silu, Concat: concat}
-		cases = append(cases,
-			opCase{op: forward, in: slices.Concat(parts, []operand{gamma, beta}), tolerance: tolerance, build: build(forward)},
-			opCase{op: sums, in: slices.Concat(parts, []operand{gamma, beta, dy}), tolerance: tolerance, build: build(sums)},
-			opCase{op: data, in: slices.Concat(parts, []operand{gamma, beta, dy}), tolerance: tolerance, build: build(data)})
+		sums := graph.GroupNormGradSums{Groups: groups, SiLU: silu}
+		add(graph.GroupNorm{Groups: groups, SiLU: silu}, tolerance, sums, gamma, beta)
+		add(sums, tolerance, sums, gamma, beta, dy)
+		add(graph.GroupNormGradData{Groups: groups, SiLU: silu}, tolerance, sums, gamma, beta, dy)
 	}
 	return cases
 }
