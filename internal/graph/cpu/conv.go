@@ -55,20 +55,7 @@ func (e *engine) direct(g convGeometry, y []float32, x source, packed []float32,
 		convGeometry: g, image: g.OH * g.OW * g.K, row: g.OW * g.K, pixel: g.K,
 		y: y, x: x, packed: packed, bias: epi.bias, addend: epi.residual,
 	}
-	prepare := func() {}
-	if epi.perSample != nil {
-		// One bias for each sample.
-		c.bias, c.biasStride = gemm.Carve(&ws, g.N*g.K), g.K
-		prepare = func() {
-			for n := range g.N {
-				row := c.bias[n*g.K:][:g.K]
-				copy(row, epi.perSample[n*g.K:])
-				for k, v := range epi.bias {
-					row[k] += v
-				}
-			}
-		}
-	}
+	prepare := c.addPerSample(epi, &ws)
 	tasks := e.correlationTasks(c)
 	run := e.correlate(c, gemm.Carve(&ws, e.pool.Workers()*c.patchSize()))
 	return func() {
@@ -220,6 +207,24 @@ type correlation struct {
 	bias              []float32 // nil for none
 	biasStride        int       // between the biases of two samples; 0 if they share it
 	addend            []float32 // laid out as y; nil for none
+}
+
+// addPerSample makes one bias for each sample of those of an epilogue, if it has
+// any, in scratch memory; it binds the function that computes them.
+func (c *correlation) addPerSample(epi epilogue, ws *[]float32) func() {
+	if epi.perSample == nil {
+		return func() {}
+	}
+	c.bias, c.biasStride = gemm.Carve(ws, c.N*c.K), c.K
+	biases := c.bias
+	return func() {
+		copy(biases, epi.perSample)
+		for i := range biases {
+			if epi.bias != nil {
+				biases[i] += epi.bias[i%c.K]
+			}
+		}
+	}
 }
 
 // taskPixels is the number of output pixels of a task: enough to use a panel of

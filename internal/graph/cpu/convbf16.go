@@ -22,20 +22,7 @@ func (e *engine) convBF16(g convGeometry, y []float32, x source, packed []float3
 		convGeometry: g, image: g.OH * g.OW * g.K, row: g.OW * g.K, pixel: g.K,
 		y: y, x: x, packed: packed, bias: epi.bias, addend: epi.residual,
 	}
-	prepare := func() {}
-	if epi.perSample != nil {
-		// One bias for each sample.
-		c.bias, c.biasStride = gemm.Carve(&ws, g.N*g.K), g.K
-		prepare = func() {
-			for n := range g.N {
-				row := c.bias[n*g.K:][:g.K]
-				copy(row, epi.perSample[n*g.K:])
-				for k, v := range epi.bias {
-					row[k] += v
-				}
-			}
-		}
-	}
+	prepare := c.addPerSample(epi, &ws)
 	tasks := e.bf16Tasks(c)
 	run := e.correlateBF16(c, gemm.Carve(&ws, e.pool.Workers()*c.bf16PatchSize()))
 	return func() {
