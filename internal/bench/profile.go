@@ -215,7 +215,8 @@ func describe(in graph.Instruction) (key [2]string) {
 		switch o := op.(type) {
 		case graph.Joined:
 			x := slices.Clone(operands[0])
-			x[3] += operands[1][3]
+			last := len(x) - 1
+			x[last] += operands[1][last]
 			op, operands, before = o.Of, slices.Concat([]graph.Shape{x}, operands[2:]), before+"Concat+"
 			continue
 		case graph.Doubled:

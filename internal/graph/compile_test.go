@@ -453,6 +453,10 @@ func TestFusions(t *testing.T) {
 			h := b.Concat(in(2, 4, 4, 1), in(2, 4, 4, 2))
 			return map[string]*graph.Node{"out": b.Conv(conv, h, in(w...), in(5)), "also": b.SiLU(h)}
 		}, "Concat Conv2D SiLU"},
+		{"an image that is wanted itself", []string{"graph.Conv2D"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
+			h := b.Concat(in(2, 4, 4, 1), in(2, 4, 4, 2))
+			return map[string]*graph.Node{"out": b.Conv(conv, h, in(w...), in(5)), "also": h}
+		}, "Concat Conv2D"},
 		{"an image that all can read in parts", []string{"graph.Conv2D", "graph.SiLU"}, func(b *graph.Builder, in func(shape ...int) *graph.Node) map[string]*graph.Node {
 			h := b.Concat(in(2, 4, 4, 1), in(2, 4, 4, 2))
 			return map[string]*graph.Node{"out": b.Conv(conv, h, in(w...), in(5)), "also": b.SiLU(h)}

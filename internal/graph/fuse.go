@@ -95,26 +95,50 @@ func evalAfter(op, then Op, out Operand, in []Operand) {
 // Unfuse takes a fusion apart: the operation at its heart and what was wrapped
 // around it.
 func Unfuse(op Op) (heart Op, f Fusion) {
+	heart = op
 	for {
-		switch o := op.(type) {
+		switch o := heart.(type) {
 		case Joined:
-			f.Joined, op = true, o.Of
+			f.Joined, heart = true, o.Of
 		case Doubled:
-			f.Doubled, op = true, o.Of
+			f.Doubled, heart = true, o.Of
 		case PlusPerSample:
-			f.PerSample, op = true, o.Of
+			f.PerSample, heart = true, o.Of
 		case Plus:
-			f.Residual, op = true, o.Of
+			f.Residual, heart = true, o.Of
 		default:
-			return op, f
+			f.Disordered = f.around(heart) != op
+			return heart, f
 		}
 	}
+}
+
+// around wraps an operation in the order in which the operands of a Fusion lie.
+func (f Fusion) around(op Op) Op {
+	if f.Joined {
+		op = Joined{op}
+	}
+	if f.Doubled {
+		op = Doubled{op}
+	}
+	if f.PerSample {
+		op = PlusPerSample{op}
+	}
+	if f.Residual {
+		op = Plus{op}
+	}
+	return op
 }
 
 // Fusion is what Compile wraps around an operation. The operands are those of
 // the operation, the first doubled in number if Joined, then [N,C] if
 // PerSample, then the shape of the result if Residual.
-type Fusion struct{ Joined, Doubled, PerSample, Residual bool }
+type Fusion struct {
+	Joined, Doubled, PerSample, Residual bool
+	// Disordered says that the operands lie otherwise: something is wrapped twice,
+	// or a residual is added before the value per sample.
+	Disordered bool
+}
 
 // WeightsAt is the index of the weights among the operands of op, which may be a
 // fusion; ok is false if there are none.

@@ -16,11 +16,6 @@ type Stepper struct {
 	batch data.Batch
 }
 
-// CompileStep compiles the forward and backward pass of a part of a batch.
-func CompileStep(s Setup) (*graph.Plan, error) {
-	return compileStep(s)
-}
-
 // NewStepper loads the plan of CompileStep on a state with weights.
 func NewStepper(s Setup, plan *graph.Plan, state graph.State) (*Stepper, error) {
 	schedule, err := sched.New(s.Diffusion)

@@ -37,7 +37,7 @@ func NewPlan(s Setup) (*Plan, error) {
 	if p.prediction, err = sched.ParsePrediction(s.Diffusion.Prediction); err != nil {
 		return nil, err
 	}
-	if p.Step, err = compileStep(s); err != nil {
+	if p.Step, err = CompileStep(s); err != nil {
 		return nil, err
 	}
 	p.Layout = p.Step.Graph.Layout
@@ -54,8 +54,8 @@ func NewPlan(s Setup) (*Plan, error) {
 	return p, nil
 }
 
-// compileStep compiles the forward and backward pass of a part of a batch.
-func compileStep(s Setup) (*graph.Plan, error) {
+// CompileStep compiles the forward and backward pass of a part of a batch.
+func CompileStep(s Setup) (*graph.Plan, error) {
 	g, err := lossGraph(s.Model, s.Size, s.Train.Batch/s.Train.Accumulate)
 	if err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 	defer func() { err = errors.Join(err, state.Close()) }()
 	left := limit
 	for _, s := range p.trials() {
-		plan, err := compileStep(s)
+		plan, err := CompileStep(s)
 		if err != nil {
 			return t, err
 		}

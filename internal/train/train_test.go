@@ -476,3 +476,68 @@ func TestLearningRate(t *testing.T) {
 		}
 	}
 }
+
+// TestBF16TrainsLikeFP32 trains a small network on shapes in both precisions, with
+// the fastest kernels of this machine. The loss over the last steps is to agree
+// within 2 %.
+func TestBF16TrainsLikeFP32(t *testing.T) {
+	const steps, counted = 100, 25
+	mean := func(kind isa.BF16Kind, rounded bool) float64 {
+		b := cpu.New(2, isa.Detect())
+		defer b.Close()
+		if rounded {
+			b.RoundTo(kind)
+		}
+		s := newSetup(t)
+		s.Backend = b
+		s.Model.Channels, s.Model.Groups, s.Model.Dropout, s.Model.Conv = 16, 4, 0, string(graph.DirectConv)
+		s.Train.Steps, s.Train.Batch, s.Train.LR = steps, 16, 2e-3
+		plan, err := CompileStep(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := b.NewState(plan.Graph.Layout, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := state.Write(graph.Params, plan.Graph.Layout.InitialWeights(s.Seed)); err != nil {
+			t.Fatal(err)
+		}
+		stepper, err := NewStepper(s, plan, state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images, err := data.Open(s.Data, data.Train)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer images.Close()
+		batch := make([]byte, s.Train.Batch*s.Size.Values())
+		var total float64
+		for k := range steps {
+			for i := range s.Train.Batch {
+				if _, err := images.Read(k*s.Train.Batch+i, batch[i*s.Size.Values():][:s.Size.Values()]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			loss, err := stepper.Step(t.Context(), k, batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k >= steps-counted {
+				total += loss / counted
+			}
+		}
+		return total
+	}
+	want := mean(0, false)
+	kinds := isa.SupportedBF16()
+	kind := kinds[len(kinds)-1]
+	got := mean(kind, true)
+	if math.Abs(got/want-1) > 0.02 {
+		t.Errorf("%v: loss %.4f, want that in fp32, %.4f, within 2 %%", kind, got, want)
+	}
+	if got == want {
+		t.Errorf("%v: the loss is that in fp32 to the last bit: nothing was rounded", kind)
+	}
+}

@@ -222,6 +222,20 @@ func (p *program) at(r graph.Ref) memory {
 // Run feeds the inputs and runs the code. It stops between two instructions
 // when ctx ends.
 func (p *program) Run(ctx context.Context, feeds graph.Feeds) error {
+	if err := p.begin(feeds); err != nil {
+		return err
+	}
+	for _, run := range p.code {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		run()
+	}
+	return nil
+}
+
+// begin takes the inputs, and transforms the weights if they have changed.
+func (p *program) begin(feeds graph.Feeds) error {
 	for i, in := range p.plan.Graph.Inputs {
 		if err := p.feeds[i].feed(in, feeds); err != nil {
 			return err
@@ -232,12 +246,6 @@ func (p *program) Run(ctx context.Context, feeds graph.Feeds) error {
 			transform()
 		}
 		p.version = p.state.version
-	}
-	for _, run := range p.code {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		run()
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/isa"
 )
 
 // convOracle is y, dx and dw of a convolution in float64 by plain loops.
@@ -149,6 +150,41 @@ func checkConvolution(t *testing.T, g convGeometry, f graph.Fusion, algorithm gr
 	checkMatrixKernel(t, [][]float64{dx}, func(e *engine) bound {
 		return bindWeights(e.gradDataKernel(g, algorithm, keep), 0, len(dx), gradient...)
 	})
+}
+
+// TestConvAlgorithm checks that an algorithm that is asked for is the one that
+// runs: Winograd's rounds otherwise than the direct one.
+func TestConvAlgorithm(t *testing.T) {
+	g := same3x3(1, 8, 8, 32, 32)
+	x, w, bias, dy := gaussian(g.pixels()*g.C, 1), gaussian(9*g.C*g.K, 2), gaussian(g.K, 3), gaussian(g.pixels()*g.K, 4)
+	lead := leading{ca: g.C, count: 1}
+	e := newEngine(1, isa.Detect())
+	defer e.pool.Close()
+	outputs := func(algorithm graph.ConvAlgorithm, keep bool) [][]float32 {
+		bounds := []bound{
+			bindWeights(e.forwardKernel(g, lead, algorithm, keep), 1, len(dy), x, w, bias),
+			bindWeights(e.gradDataKernel(g, algorithm, keep), 0, len(x), w, dy),
+			bindKernel(e.gradWeightKernel(g, lead, algorithm), len(w), x, dy),
+		}
+		var all [][]float32
+		for _, b := range bounds {
+			b.run()
+			all = append(all, b.outputs[0])
+		}
+		return all
+	}
+	for _, keep := range []bool{false, true} {
+		direct, winograd := outputs(graph.DirectConv, keep), outputs(graph.WinogradConv, keep)
+		auto, unnamed := outputs(graph.AutoConv, keep), outputs("", keep)
+		for i := range direct {
+			if slices.Equal(direct[i], winograd[i]) {
+				t.Errorf("pass %d: direct and Winograd's convolution give the same bits", i)
+			}
+			if !slices.Equal(auto[i], winograd[i]) || !slices.Equal(unnamed[i], auto[i]) {
+				t.Errorf("pass %d: auto is not Winograd's where that pays", i)
+			}
+		}
+	}
 }
 
 func BenchmarkConv2D(b *testing.B) {

@@ -273,40 +273,23 @@ func (e *engine) linearGradWeightKernel(rows, to int, x leading) kernel {
 func (b *Backend) Fuses(op graph.Op, in []graph.Shape) bool {
 	heart, f := graph.Unfuse(op)
 	x, rest := unfuseShapes(f, in)
-	var operands int
 	var can graph.Fusion
 	switch op := heart.(type) {
 	case graph.Conv2D:
 		g, _ := op.Geometry(x.shape, rest[0])
 		spatial := !convGeometry(g).pointwise()
-		operands, can = 3, graph.Fusion{Joined: true, Doubled: spatial, PerSample: spatial, Residual: true}
+		can = graph.Fusion{Joined: true, Doubled: spatial, PerSample: spatial, Residual: true}
 	case graph.Conv2DGradWeight:
 		g, _ := op.GeometryOf(x.shape, rest[0])
-		operands, can = 2, graph.Fusion{Joined: true, Doubled: !convGeometry(g).pointwise()}
+		can = graph.Fusion{Joined: true, Doubled: !convGeometry(g).pointwise()}
 	case graph.Linear:
-		operands, can = 3, graph.Fusion{Joined: true, Residual: true}
-	case graph.LinearGradWeight:
-		operands, can = 2, graph.Fusion{Joined: true}
+		can = graph.Fusion{Joined: true, Residual: true}
 	case graph.Conv2DGradData, graph.LinearGradData:
-		operands, can = 2, graph.Fusion{Residual: true}
-	case graph.GroupNormStats:
-		operands, can = 1, graph.Fusion{Joined: true}
-	case graph.GroupNorm:
-		operands, can = 4, graph.Fusion{Joined: true}
-	case graph.GroupNormGradSums:
-		operands, can = 5, graph.Fusion{Joined: true}
-	case graph.GroupNormGradData:
-		operands, can = 6, graph.Fusion{Joined: true}
-	default:
-		return false
+		can = graph.Fusion{Residual: true}
+	case graph.LinearGradWeight, graph.GroupNormStats, graph.GroupNorm, graph.GroupNormGradSums, graph.GroupNormGradData:
+		can = graph.Fusion{Joined: true}
 	}
-	// Each kind of fusion at most once.
-	for _, wrapped := range []bool{f.Joined, f.PerSample, f.Residual} {
-		if wrapped {
-			operands++
-		}
-	}
-	return len(in) == operands && !(f.Joined && f.Doubled) &&
+	return !f.Disordered && !(f.Joined && f.Doubled) &&
 		implies(f.Joined, can.Joined) && implies(f.Doubled, can.Doubled) &&
 		implies(f.PerSample, can.PerSample) && implies(f.Residual, can.Residual)
 }

@@ -9,15 +9,14 @@ import (
 	"ddpm/internal/graph/cpu/gemm"
 )
 
-// RunTimed is Run with the time of each instruction. It implements graph.Timed.
+// RunTimed is Run with the time of each instruction. The transform of weights that
+// are kept is not timed: it runs once for many steps. It implements graph.Timed.
 func (p *program) RunTimed(ctx context.Context, feeds graph.Feeds, spent []time.Duration) error {
 	if len(spent) != len(p.code) {
 		return fmt.Errorf("cpu: %d instructions to time, want room for %d times, have %d", len(p.code), len(p.code), len(spent))
 	}
-	for i, in := range p.plan.Graph.Inputs {
-		if err := p.feeds[i].feed(in, feeds); err != nil {
-			return err
-		}
+	if err := p.begin(feeds); err != nil {
+		return err
 	}
 	start := time.Now()
 	for i, run := range p.code {

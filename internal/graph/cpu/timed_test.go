@@ -26,7 +26,8 @@ func TestRunTimed(t *testing.T) {
 	x := builder.Input("x", graph.Float32, 2, 64)
 	y := builder.Input("y", graph.Float32, 2, 64)
 	sum := builder.Apply(graph.Add{}, x, y)
-	g, err := builder.Finish(nil, map[string]*graph.Node{"out": builder.Apply(graph.SiLU{}, sum)})
+	w, bias := builder.Param("w", graph.LinearWeight, graph.Init{}, 64, 64), builder.Param("bias", graph.Vector, graph.Init{}, 64)
+	g, err := builder.Finish(nil, map[string]*graph.Node{"out": builder.Linear(sum, w, bias)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +37,9 @@ func TestRunTimed(t *testing.T) {
 	}
 	state, err := b.NewState(g.Layout, false)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Write(graph.Params, gaussian(g.Layout.Size, 3)); err != nil {
 		t.Fatal(err)
 	}
 	p, err := b.Load(plan, state, graph.Params)

@@ -35,6 +35,9 @@ func fusions() []opCase {
 			add(graph.Plus{Of: graph.Doubled{Of: c.op}}, small, w, bias, y)
 		}
 	}
+	// What may be added in one order only.
+	cases = append(cases, opCase{op: graph.PlusPerSample{Of: graph.Plus{Of: graph.Conv2D{Stride: 1, Top: 1, Bottom: 1, Left: 1, Right: 1}}},
+		in: []operand{normal(2, 5, 4, 3), normal(3, 3, 3, 7), normal(7), normal(2, 5, 4, 7), normal(2, 7)}})
 	for _, s := range [][3]int{{1, 1, 1}, {3, 5, 7}, {17, 48, 3}, {33, 24, 65}} {
 		x, w, bias, y := normal(s[0], s[1]), normal(s[1], s[2]), normal(s[2]), normal(s[0], s[2])
 		add(graph.Plus{Of: graph.Linear{}}, x, w, bias, y)

@@ -22,8 +22,9 @@
 //
 // An element of C is one chain of multiply-adds in rising order of K, wherever
 // its tile begins and whichever worker computes it. Where K is cut, in chunks
-// that are summed in rising order, the cuts depend on the shape alone. So the
-// result does not depend on the number of workers.
+// that are summed in rising order, the cuts depend on the shape alone, and not on
+// the number of rows where B comes packed. So the result does not depend on the
+// number of workers.
 package gemm
 
 //go:generate go run ./gen
@@ -51,9 +52,6 @@ func New(pool *worker.Pool, set isa.Set) *Engine {
 	e.setTiles()
 	return e
 }
-
-// Set is the instruction set in use.
-func (e *Engine) Set() isa.Set { return e.set }
 
 // Panel is a range of columns of B and C that a strip covers.
 type Panel struct {

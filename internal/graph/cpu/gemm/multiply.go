@@ -29,8 +29,13 @@ const (
 )
 
 // chunks is the number of parts of K that are summed separately, where C alone
-// makes too few tasks.
-func (e *Engine) chunks(m, n, k int) int {
+// makes too few tasks. With a packed B, the weights of a layer, there is one: how a
+// row of C rounds must not depend on how many there are, so that an image has the
+// same bits in a batch of any size.
+func (e *Engine) chunks(m, n, k int, packed bool) int {
+	if packed {
+		return 1
+	}
 	tasks := ceil(m, blockRows) * e.Panels(n)
 	return max(1, min(manyTasks/2/tasks, k/chunkSteps))
 }
@@ -38,7 +43,7 @@ func (e *Engine) chunks(m, n, k int) int {
 // MultiplyWorkspace is the workspace of Multiply; packed says that B comes
 // packed.
 func (e *Engine) MultiplyWorkspace(m, n, k int, packed bool) int {
-	sums := (e.chunks(m, n, k) - 1) * m * n
+	sums := (e.chunks(m, n, k, packed) - 1) * m * n
 	if packed {
 		return Scratch(sums)
 	}
@@ -56,7 +61,7 @@ type span struct {
 // spans cuts K into chunks, and those into spans, none of which straddles the
 // two parts of A.
 func (e *Engine) spans(p Product) [][]span {
-	chunks := make([][]span, e.chunks(p.M, p.N, p.K))
+	chunks := make([][]span, e.chunks(p.M, p.N, p.K, p.Packed != nil))
 	for c := range chunks {
 		k0, k1 := p.K*c/len(chunks), p.K*(c+1)/len(chunks)
 		part := func(a Matrix, origin, k0, k1 int) {

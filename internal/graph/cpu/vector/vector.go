@@ -254,7 +254,8 @@ func (k Kernels) activation(which kernel, y, x []float32) {
 	}
 }
 
-// SiLUGrad computes dx = dy silu'(x), silu' within 3e-7.
+// SiLUGrad computes dx = dy silu'(x), silu' within 3e-7. At -Inf, where SiLU is NaN,
+// silu' is -Inf in Go and next to zero in assembly.
 func (k Kernels) SiLUGrad(dx, x, dy []float32) {
 	n := len(x)
 	if n == 0 || k.run(siluGrad, &call{out: pointer(dx, n), x: pointer(x, n), y: pointer(dy, n), rows: 1, columns: n}) {
