@@ -27,21 +27,49 @@ usage: bench-vs-torch.sh [option value]...
 END
 }
 
+wrong() {
+	echo "bench-vs-torch.sh: $1; see --help" >&2
+	exit 1
+}
+
 net=cifar batch=16 threads=2 rounds=3 steps= modes="train sample" dtypes="fp32 bf16" layouts= json=
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | --help) usage && exit ;;
 	--net | --batch | --threads | --rounds | --steps | --modes | --dtypes | --layouts | --json)
-		[ $# -gt 1 ] || { usage >&2 && exit 1; }
+		[ $# -gt 1 ] || wrong "$1: want a value"
 		eval "${1#--}=\$2" && shift 2 ;;
-	*) usage >&2 && exit 1 ;;
+	*) wrong "$1: no such option" ;;
 	esac
 done
 case $net in
 cifar) steps=${steps:-5} layouts=${layouts:-nhwc} ;;
 shapes) steps=${steps:-100} layouts=${layouts:-nhwc nchw} ;;
-*) usage >&2 && exit 1 ;;
+*) wrong "--net $net: want cifar or shapes" ;;
 esac
+count() { # option value
+	case $2 in
+	'' | *[!0-9]* | 0*) wrong "$1 $2: want a whole number, at least 1" ;;
+	esac
+}
+count --batch "$batch"
+count --threads "$threads"
+count --rounds "$rounds"
+count --steps "$steps"
+words() { # option "values" choices...
+	option=$1 values=$2
+	shift 2
+	[ -n "$values" ] || wrong "$option: want one of $*"
+	for value in $values; do
+		case " $* " in
+		*" $value "*) ;;
+		*) wrong "$option $value: want one of $*" ;;
+		esac
+	done
+}
+words --modes "$modes" train sample
+words --dtypes "$dtypes" fp32 bf16
+words --layouts "$layouts" nhwc nchw
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
@@ -95,7 +123,7 @@ done
 [ -z "$json" ] || cat "$work/torch.jsonl" "$work/ddpm.jsonl" >"$json"
 
 echo "machine: $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1), $threads threads"
-echo "ddpm: $("$work/ddpm" version | head -n 1)"
+echo "ddpm: $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown revision)"
 "$python" - "$work/torch.jsonl" "$work/ddpm.jsonl" "$net" "$batch" <<'END'
 import json
 import sys

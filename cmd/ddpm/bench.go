@@ -100,7 +100,7 @@ func (b *benchCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 		row(out, "config", "%s", r.Source)
 		row(out, "device", "%s", backend.Name())
 		row(out, "precision", "%s", r.Precision)
-		row(out, "batch", "%d images", b.batch)
+		row(out, "batch", "%s", counted(b.batch, "image"))
 	}
 	for _, mode := range bench.Modes {
 		if b.mode != mode && b.mode != bothModes {
@@ -238,7 +238,7 @@ func printResult(out io.Writer, r *bench.Result) {
 	line := func(label string, step time.Duration) {
 		row(out, label, "%10s  %8.4g images/s  %8.4g GFLOP/s", short(step), r.ImagesPerSecond(step), r.FlopsPerSecond(step)/1e9)
 	}
-	row(out, r.Mode, "%s a step of %d images, %d steps timed", flops(r.StepFlops), r.Batch, r.Steps)
+	row(out, r.Mode, "%s a step of %s, %s timed", flops(r.StepFlops), counted(r.Batch, "image"), counted(r.Steps, "step"))
 	line("  median", r.Step.Median)
 	line("  best", r.Step.Least)
 	if r.CPU.Median > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -23,7 +24,13 @@ func run() (code int) {
 		}
 	}()
 	ctx := untilSignal()
-	err := newRoot().ExecuteContext(ctx)
+	out := &stickyWriter{w: os.Stdout}
+	root := newRoot()
+	root.SetOut(out)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.err // what was printed is part of what was asked for
+	}
 	if err == nil {
 		return 0
 	}
@@ -37,6 +44,22 @@ func run() (code int) {
 	}
 	fail(err)
 	return 128 + int(s.Signal)
+}
+
+// stickyWriter remembers the first error and writes nothing after it, so that
+// what prints need not look.
+type stickyWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (s *stickyWriter) Write(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	var n int
+	n, s.err = s.w.Write(p)
+	return n, s.err
 }
 
 func fail(err error) int {

@@ -21,7 +21,10 @@ func newRoot() *cobra.Command {
 draws new images from them and measures how good they are.
 
 Without any argument, train needs nothing: it draws its own data, a set of
-coloured shapes, and leaves everything in runs/shapes.`,
+coloured shapes, and leaves everything in runs/shapes.
+
+DDPM_CPU=avx512, avx2 or generic (plain Go) in the environment forces the
+instructions of the CPU kernels; otherwise they are the fastest it has.`,
 		Example: `  ddpm train
   ddpm sample
   ddpm train --config cifar --set data.path=cifar-10-binary.tar.gz`,

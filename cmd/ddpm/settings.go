@@ -61,7 +61,7 @@ func (k *keyFlags) key(f *pflag.FlagSet, flag, key, kind, help string) {
 func (k *keyFlags) addMachine(f *pflag.FlagSet) {
 	k.key(f, "device", "device", "NAME", "what the network runs on: auto, cpu or cuda")
 	k.key(f, "threads", "threads", "N", "CPU threads; 0 uses all cores")
-	k.key(f, "precision", "precision", "NAME", "operands of matrix products: fp32 or bf16")
+	k.key(f, "precision", "precision", "NAME", "operands of convolutions and linear layers: fp32 (default), or bf16; a resumed run keeps its own")
 }
 
 // apply hands the flags that were given to the Set of a configuration.
@@ -121,4 +121,12 @@ func isNotBuilt(err error) bool {
 // row prints a label and what it says.
 func row(out io.Writer, label, format string, args ...any) {
 	fmt.Fprintf(out, "%-12s%s\n", label, fmt.Sprintf(format, args...))
+}
+
+// counted is a number of things: "1 image", "2 images".
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

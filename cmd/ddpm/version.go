@@ -58,8 +58,22 @@ func describeDevices(out io.Writer) {
 			continue
 		}
 		fmt.Fprintln(out, b.Name())
+		describePrecision(out, device)
 		if err := b.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
+	}
+}
+
+// describePrecision says whether a device multiplies bfloat16, and how.
+func describePrecision(out io.Writer, device string) {
+	b, _, err := graph.Open(device, graph.Options{Precision: graph.BF16})
+	if err != nil {
+		fmt.Fprintf(out, "%s: %v\n", device, err)
+		return
+	}
+	fmt.Fprintln(out, b.Name())
+	if err := b.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 }

@@ -29,7 +29,7 @@ type Config struct {
 	Seed      uint64       `mapstructure:"seed" doc:"seed of every random number of the run"`
 	Device    string       `mapstructure:"device" doc:"what the network runs on: auto (a GPU if there is one), cpu or cuda"`
 	Threads   int          `mapstructure:"threads" doc:"CPU threads; 0 uses all cores"`
-	Precision string       `mapstructure:"precision" doc:"of the operands of convolutions and linear layers: fp32, or bf16 (half the bits, sums in fp32), where the processor has instructions for it"`
+	Precision string       `mapstructure:"precision" doc:"operands of convolutions and linear layers: fp32, or bf16 on processors with instructions for it; sums are fp32"`
 	Data      data.Config  `mapstructure:"data"`
 	Model     model.Config `mapstructure:"model"`
 	Diffusion sched.Config `mapstructure:"diffusion"`

@@ -14,7 +14,7 @@ type Config struct {
 	NormEps           float64   `mapstructure:"norm_eps" doc:"epsilon of every group normalisation"`
 	Dropout           float64   `mapstructure:"dropout" doc:"probability of dropping an activation in a residual block"`
 	Init              string    `mapstructure:"init" doc:"initial weights: pytorch, or ddpm (Ho et al.: fan-average, branch ends near zero)"`
-	Conv              string    `mapstructure:"conv" doc:"how 3x3 convolutions are computed on the CPU: winograd (F(4x4,3x3): a quarter of the multiplications, rounding up to twice as large), direct, or auto (winograd where it is faster)"`
+	Conv              string    `mapstructure:"conv" doc:"3x3 convolutions on the CPU: direct, winograd (fewer multiplications, other rounding), or auto (winograd where it is faster)"`
 	DownsamplePadding int       `mapstructure:"downsample_padding" doc:"0 pads one row below and one column right (diffusers, DDPM); 1 pads all sides"`
 	FlipSinToCos      bool      `mapstructure:"flip_sin_to_cos" doc:"time embedding with the cosine half first"`
 	FreqShift         float64   `mapstructure:"freq_shift" doc:"shift of the time embedding's frequency exponent"`

@@ -5,7 +5,7 @@ type Config struct {
 	Steps           int     `mapstructure:"steps" doc:"optimiser steps of the whole run"`
 	Batch           int     `mapstructure:"batch" doc:"images an optimiser step"`
 	Accumulate      int     `mapstructure:"accumulate" doc:"parts a batch is split into; gradients are added up"`
-	Recompute       bool    `mapstructure:"recompute" doc:"the backward pass computes normalisations and dropout again instead of keeping them: a third less memory for activations, a few percent slower"`
+	Recompute       bool    `mapstructure:"recompute" doc:"compute normalisations and dropout again in the backward pass: same results, less memory, a little slower"`
 	LR              float64 `mapstructure:"lr" doc:"learning rate of Adam"`
 	Warmup          int     `mapstructure:"warmup" doc:"steps over which the learning rate rises linearly"`
 	Decay           string  `mapstructure:"decay" doc:"constant, or cosine: the learning rate, warm-up included, times a cosine from 1 to 0 over the run"`

@@ -35,7 +35,12 @@ func (p *program) RunTimed(ctx context.Context, feeds graph.Feeds, spent []time.
 func (b *Backend) Threads() int { return b.pool.Workers() }
 
 // InstructionSet names the instructions the matrix kernels use.
-func (b *Backend) InstructionSet() string { return fmt.Sprint(b.set) }
+func (b *Backend) InstructionSet() string {
+	if b.bf16 != nil {
+		return fmt.Sprintf("%v+%v", b.set, b.bf16.Kind())
+	}
+	return fmt.Sprint(b.set)
+}
 
 // How the peak is measured.
 const (

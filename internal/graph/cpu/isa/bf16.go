@@ -45,9 +45,9 @@ func chooseBF16(set Set, forced bool, supported []BF16Kind) (BF16Kind, error) {
 	case set == Generic && forced:
 		return BF16Generic, nil
 	case fastest == BF16Generic:
-		return 0, errors.New("precision bf16: this processor has neither AMX-BF16 nor AVX512-BF16 instructions: use --set precision=fp32")
+		return 0, errors.New("precision bf16: this processor has neither AMX-BF16 nor AVX512-BF16 instructions: use --precision fp32")
 	case set != AVX512:
-		return 0, fmt.Errorf("precision bf16: %v has no such instructions: unset DDPM_CPU or use --set precision=fp32", set)
+		return 0, fmt.Errorf("precision bf16: %v has no such instructions: unset DDPM_CPU or use --precision fp32", set)
 	case forced:
 		return BF16AVX512, nil
 	}
