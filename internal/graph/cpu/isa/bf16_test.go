@@ -33,7 +33,7 @@ func TestChooseBF16(t *testing.T) {
 		if got != c.want || (err == nil) != (c.err == "") {
 			t.Errorf("%v, forced %v, of %v: %v, %v", c.set, c.forced, c.supported, got, err)
 		}
-		if err != nil && (!strings.Contains(err.Error(), c.err) || !strings.Contains(err.Error(), "precision=fp32")) {
+		if err != nil && (!strings.Contains(err.Error(), c.err) || !strings.Contains(err.Error(), "--precision fp32")) {
 			t.Errorf("%v, forced %v, of %v: unclear: %v", c.set, c.forced, c.supported, err)
 		}
 	}
