@@ -27,7 +27,8 @@ func newSample() *cobra.Command {
 		Long: `Draw images from a trained model: the newest run in runs/, or the one that --run
 names. The model and its way of sampling are in the checkpoint; flags change the
 way of sampling. Image i depends on the seed and on i alone, not on how many are
-drawn or in what batches.
+drawn or in what batches. Products are of float32 operands unless --precision says
+otherwise, whatever the run was trained in.
 
 PNG files go to a new folder, with grid.png; the other formats are one file with
 the tensor samples [n,C,H,W], float32 in the model's range [-1, 1], not rounded.
@@ -150,6 +151,7 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 		}
 	}
 	row(out, "model", "%s", m.Path)
+	row(out, "device", "%s", m.Device())
 	row(out, "samples", "%s", paths.samples)
 	if s.grid {
 		row(out, "grid", "%s", paths.grid)

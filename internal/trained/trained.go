@@ -163,3 +163,6 @@ func (m *Model) Generator(weights graph.Arena, batch int) (*generate.Generator, 
 
 // Close frees the weights on the device.
 func (m *Model) Close() error { return m.State.Close() }
+
+// Device describes what the network runs on, and in which precision.
+func (m *Model) Device() string { return m.backend.Name() }

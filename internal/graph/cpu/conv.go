@@ -82,17 +82,26 @@ func (e *engine) directWeightsSize(g convGeometry) int {
 // may be nil, from dy and weights packed by directGradDataWeights.
 func (e *engine) directGradData(g convGeometry, dx, packed, dy, addend, ws []float32) func() {
 	phases := g.phases()
-	patches := gemm.Carve(&ws, e.pool.Workers()*largestPatch(phases))
+	patches := gemm.Carve(&ws, e.pool.Workers()*largest(phases, correlation.patchSize))
+	return e.runPhases(phases, dx, dy, addend, func(i int, c correlation) (tasks int, run func(task, worker int)) {
+		c.packed = packed[e.phaseWeights(g, phases[:i]):]
+		return e.correlationTasks(c), e.correlate(c, patches)
+	})
+}
+
+// runPhases binds all phases of a gradient: bind is called for each correlation,
+// which lacks only its weights, and returns its tasks.
+func (e *engine) runPhases(phases []phase, dx, dy, addend []float32, bind func(i int, c correlation) (tasks int, run func(task, worker int))) func() {
 	runs := make([]func(task, worker int), len(phases))
 	firsts := make([]int, len(phases)+1) // the tasks of each phase begin here
 	for i, p := range phases {
-		p.x, p.y = plain(dy, g.K), dx[p.first:]
+		p.x, p.y = plain(dy, p.C), dx[p.first:]
 		if addend != nil {
 			p.addend = addend[p.first:]
 		}
-		p.packed = packed[e.phaseWeights(g, phases[:i]):]
-		runs[i] = e.correlate(p.correlation, patches)
-		firsts[i+1] = firsts[i] + e.correlationTasks(p.correlation)
+		var tasks int
+		tasks, runs[i] = bind(i, p.correlation)
+		firsts[i+1] = firsts[i] + tasks
 	}
 	run := func(task, worker int) {
 		phase := 0
@@ -104,8 +113,17 @@ func (e *engine) directGradData(g convGeometry, dx, packed, dy, addend, ws []flo
 	return func() { e.pool.Run(firsts[len(phases)], run) }
 }
 
+// sequence is functions as one.
+func sequence(fns []func()) func() {
+	return func() {
+		for _, fn := range fns {
+			fn()
+		}
+	}
+}
+
 func (e *engine) directGradDataWorkspace(g convGeometry) int {
-	return gemm.Scratch(e.pool.Workers() * largestPatch(g.phases()))
+	return gemm.Scratch(e.pool.Workers() * largest(g.phases(), correlation.patchSize))
 }
 
 // directGradDataWeights binds the packing of w for directGradData.
@@ -119,11 +137,7 @@ func (e *engine) directGradDataWeights(g convGeometry, packed, w []float32) func
 		}
 		packs[i] = e.gemm.Packer(packed[e.phaseWeights(g, phases[:i]):], g.C, g.K, taps...)
 	}
-	return func() {
-		for _, pack := range packs {
-			pack()
-		}
-	}
+	return sequence(packs)
 }
 
 func (e *engine) directGradDataWeightsSize(g convGeometry) int {
@@ -188,10 +202,11 @@ func phaseTaps(at, size, stride int) (taps []int, pad int) {
 	return taps, len(taps) - 1 - at/stride
 }
 
-func largestPatch(phases []phase) int {
+// largest is the size of the largest patch of some phases.
+func largest(phases []phase, patchSize func(correlation) int) int {
 	size := 0
 	for _, p := range phases {
-		size = max(size, p.patchSize())
+		size = max(size, patchSize(p.correlation))
 	}
 	return size
 }

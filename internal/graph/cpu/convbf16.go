@@ -76,30 +76,15 @@ func (e *engine) convBF16WeightsSize(g convGeometry) int {
 // may be nil, from dy and weights packed by convBF16GradDataWeights.
 func (e *engine) convBF16GradData(g convGeometry, dx, packed, dy, addend, ws []float32) func() {
 	phases := g.flat(false).phases()
-	patches := gemm.Carve(&ws, e.pool.Workers()*largestBF16Patch(phases))
-	runs := make([]func(task, worker int), len(phases))
-	firsts := make([]int, len(phases)+1) // the tasks of each phase begin here
-	for i, p := range phases {
-		p.x, p.y = source{a: dy, ca: g.K}, dx[p.first:]
-		if addend != nil {
-			p.addend = addend[p.first:]
-		}
-		p.packed = packed[e.bf16PhaseWeights(g, phases[:i]):]
-		runs[i] = e.correlateBF16(p.correlation, patches)
-		firsts[i+1] = firsts[i] + e.bf16Tasks(p.correlation)
-	}
-	run := func(task, worker int) {
-		phase := 0
-		for task >= firsts[phase+1] {
-			phase++
-		}
-		runs[phase](task-firsts[phase], worker)
-	}
-	return func() { e.pool.Run(firsts[len(phases)], run) }
+	patches := gemm.Carve(&ws, e.pool.Workers()*largest(phases, correlation.bf16PatchSize))
+	return e.runPhases(phases, dx, dy, addend, func(i int, c correlation) (tasks int, run func(task, worker int)) {
+		c.packed = packed[e.bf16PhaseWeights(g, phases[:i]):]
+		return e.bf16Tasks(c), e.correlateBF16(c, patches)
+	})
 }
 
 func (e *engine) convBF16GradDataWorkspace(g convGeometry) int {
-	return gemm.Scratch(e.pool.Workers() * largestBF16Patch(g.flat(false).phases()))
+	return gemm.Scratch(e.pool.Workers() * largest(g.flat(false).phases(), correlation.bf16PatchSize))
 }
 
 // convBF16GradDataWeights binds the packing of w for convBF16GradData.
@@ -113,11 +98,7 @@ func (e *engine) convBF16GradDataWeights(g convGeometry, packed, w []float32) fu
 		}
 		packs[i] = e.packBF16(packed[e.bf16PhaseWeights(g, phases[:i]):], g.K, g.C, taps)
 	}
-	return func() {
-		for _, pack := range packs {
-			pack()
-		}
-	}
+	return sequence(packs)
 }
 
 func (e *engine) convBF16GradDataWeightsSize(g convGeometry) int {
@@ -129,14 +110,6 @@ func (e *engine) bf16PhaseWeights(g convGeometry, phases []phase) int {
 	size := 0
 	for _, p := range phases {
 		size += e.packedBF16(len(p.taps), g.K, g.C)
-	}
-	return size
-}
-
-func largestBF16Patch(phases []phase) int {
-	size := 0
-	for _, p := range phases {
-		size = max(size, p.bf16PatchSize())
 	}
 	return size
 }
