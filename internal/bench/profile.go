@@ -209,31 +209,25 @@ func (s watchedState) Accumulate(first bool, scale float64) error {
 // describe names the kind of an instruction, and the shapes that say how much
 // work it is.
 func describe(in graph.Instruction) (key [2]string) {
-	op, operands := in.Op, shapes(in.In)
-	var before, after string
-	for {
-		switch o := op.(type) {
-		case graph.Joined:
-			x := slices.Clone(operands[0])
-			last := len(x) - 1
-			x[last] += operands[1][last]
-			op, operands, before = o.Of, slices.Concat([]graph.Shape{x}, operands[2:]), before+"Concat+"
-			continue
-		case graph.Doubled:
-			x := slices.Clone(operands[0])
-			x[1], x[2] = 2*x[1], 2*x[2]
-			op, operands, before = o.Of, slices.Concat([]graph.Shape{x}, operands[1:]), before+"Upsample+"
-			continue
-		case graph.PlusPerSample:
-			op, operands, after = o.Of, operands[:len(operands)-1], "+AddPerSample"+after
-			continue
-		case graph.Plus:
-			op, operands, after = o.Of, operands[:len(operands)-1], "+Add"+after
-			continue
-		}
-		break
+	op, f := graph.Unfuse(in.Op)
+	operands := shapes(in.In)
+	name := reflect.TypeOf(op).Name()
+	x := slices.Clone(operands[0])
+	switch {
+	case f.Joined:
+		x[len(x)-1] += operands[1][len(x)-1]
+		operands, name = slices.Concat([]graph.Shape{x}, operands[2:]), "Concat+"+name
+	case f.Doubled:
+		x[1], x[2] = 2*x[1], 2*x[2]
+		operands, name = slices.Concat([]graph.Shape{x}, operands[1:]), "Upsample+"+name
 	}
-	return [2]string{before + reflect.TypeOf(op).Name() + after, class(op, in.Out.Shape, operands)}
+	if f.PerSample {
+		name += "+AddPerSample"
+	}
+	if f.Residual {
+		name += "+Add"
+	}
+	return [2]string{name, class(op, in.Out.Shape, operands)}
 }
 
 // class is the work of an operation in a few words: its extents without the

@@ -322,17 +322,17 @@ func (k Kernels) NormSums(sum, dot []float64, x, dy Rows, rows, columns int, t A
 	if rows == 0 {
 		return
 	}
-	if k.set == isa.Generic {
-		for i := range rows {
-			t.sums(sum, dot, x.row(i, columns), dy.row(i, columns), withSiLU)
-		}
-		return
-	}
 	c := call{
 		x: x.pointer(rows, columns), y: dy.pointer(rows, columns),
 		t0: padded(t.Mean, columns), t1: padded(t.Scale, columns), t2: padded(t.Shift, columns),
 		sum: padded(sum, columns), dot: padded(dot, columns),
 		rows: rows / 2, columns: columns, strideX: 2 * x.Stride, strideY: 2 * dy.Stride,
+	}
+	if k.set == isa.Generic {
+		for i := range rows {
+			t.sums(sum, dot, x.row(i, columns), dy.row(i, columns), withSiLU)
+		}
+		return
 	}
 	one, two := normSums, normSums2
 	if withSiLU {
