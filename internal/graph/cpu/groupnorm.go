@@ -145,8 +145,12 @@ func (s span) dense(data []float32) vector.Rows {
 
 // channelsPerTask is the number of channels that one task reduces: all, unless
 // there are few samples, but enough that neighbouring tasks do not share most
-// cache lines.
+// cache lines. Channels that are repeated for several pixels stay together whatever
+// the samples, since that decides in which order a sample's values are summed.
 func (g norm) channelsPerTask() int {
+	if g.strip(0, g.channels()).pixels > 1 {
+		return g.channels()
+	}
 	return min(stripWidth, max(channelTile, ceil(g.channels(), ceil(manyTasks/2, g.N))))
 }
 

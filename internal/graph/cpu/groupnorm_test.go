@@ -118,6 +118,17 @@ func TestGroupNorm(t *testing.T) {
 
 // The variance must survive a mean that is large beside it, and a first value,
 // from which the kernel measures, that is far from the mean.
+// TestGroupNormStatsInAnyBatch checks that a sample is summed in the same order
+// whatever the number of samples, on which the tasks depend.
+func TestGroupNormStatsInAnyBatch(t *testing.T) {
+	for _, C := range []int{8, 24, 100, 128, 256, 384} {
+		alone, among := norm{N: 1, P: 49, groups: 4, x: plain(nil, C)}, norm{N: 16, P: 49, groups: 4, x: plain(nil, C)}
+		if a, b := alone.strip(0, min(C, alone.channelsPerTask())), among.strip(0, min(C, among.channelsPerTask())); a.pixels != b.pixels {
+			t.Errorf("%d channels: tables of %d pixels for one sample, of %d for 16", C, a.pixels, b.pixels)
+		}
+	}
+}
+
 func TestGroupNormStatsOfHardData(t *testing.T) {
 	for _, set := range isa.Supported() {
 		e := newEngine(1, set)
