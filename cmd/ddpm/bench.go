@@ -99,7 +99,7 @@ func (b *benchCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	if !b.json {
 		row(out, "config", "%s", r.Source)
 		row(out, "device", "%s", backend.Name())
-		row(out, "precision", "%s", r.Precision)
+		row(out, "precision", "%s", backend.Precision())
 		row(out, "batch", "%s", counted(b.batch, "image"))
 	}
 	for _, mode := range bench.Modes {
@@ -114,7 +114,7 @@ func (b *benchCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 		}
 		if b.json {
 			report := reportOf(result, m)
-			report.Config, report.DType = r.Source, r.Precision
+			report.Config, report.DType = r.Source, string(backend.Precision())
 			encoder := json.NewEncoder(out)
 			encoder.SetEscapeHTML(false) // 64->128
 			if err := encoder.Encode(report); err != nil {

@@ -102,7 +102,10 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 	if e.samples > 0 && m.DrawsShapes() {
 		bar := progress.New(errs, progress.Options{Total: e.samples, Unit: "image"})
 		fmt.Fprintln(errs, "drawing images to score")
-		s.Shapes, err = m.ShapesScore(ctx, best, e.samples, func(at generate.Moment) { bar.Update(drawn(at)) })
+		s.Shapes, err = m.ShapesScore(ctx, best, e.samples, func(at generate.Moment) error {
+			bar.Update(drawn(at))
+			return nil
+		})
 		bar.Finish()
 		if err != nil {
 			return err

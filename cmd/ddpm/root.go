@@ -76,7 +76,7 @@ func noArgument(c *cobra.Command, args []string) error {
 
 // openDevice opens what the network runs on.
 func openDevice(out io.Writer, c *config.Config) (graph.Backend, error) {
-	b, passedOver, err := graph.Open(c.Device, graph.Options{Threads: c.Threads, Precision: graph.Precision(c.Precision)})
+	b, passedOver, err := graph.Open(c.Device, c.Backend())
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, g.Network.Close()) }()
+	defer func() { err = errors.Join(err, g.Reverse.Close()) }()
 
 	w, paths, err := s.open(m)
 	if err != nil {
@@ -127,11 +127,12 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 	}
 	bar := progress.New(errs, progress.Options{Total: s.n, Unit: "image"})
 	trajectory := generate.Trajectory{Images: trajectoryImages, Moments: trajectoryMoments}
-	g.OnMoment = func(at generate.Moment) {
-		if s.trajectory {
-			trajectory.Add(at)
-		}
+	g.OnMoment = func(at generate.Moment) error {
 		bar.Update(drawn(at))
+		if s.trajectory {
+			return trajectory.Add(at)
+		}
+		return nil
 	}
 	err = g.Draw(ctx, s.n, noise, func(_ int, images []float32) error { return w.Append(images) })
 	bar.Finish()

@@ -117,7 +117,7 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := model.Inference(s.Model, s.Size, s.Batch)
+	g, err := model.Reverse(s.Model, s.Size, s.Batch, s.Sample.Clip)
 	if err != nil {
 		return nil, err
 	}
@@ -141,24 +141,24 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 		}
 		s.Backend = watch.profile.watchBackend(s.Backend)
 	}
-	net, err := generate.Load(s.Backend, plan, state, graph.EMA)
+	reverse, err := generate.LoadReverse(s.Backend, plan, state, graph.EMA)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, net.Close()) }()
+	defer func() { err = errors.Join(err, reverse.Close()) }()
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	sampler := s.Sample
 	sampler.Steps = schedule.T() // no end before the steps are timed, if possible
 	gen := generate.Generator{
-		Network: net, Schedule: schedule, Prediction: prediction, Config: sampler, Seed: s.Seed,
+		Reverse: reverse, Schedule: schedule, Prediction: prediction, Config: sampler, Seed: s.Seed,
 		// From one call of the network to the next is a step; the last one of an
 		// image has no other behind it.
-		OnMoment: func(m generate.Moment) {
+		OnMoment: func(m generate.Moment) error {
 			if m.Step == 1 {
 				watch.start()
-				return
+				return nil
 			}
 			watch.lap()
 			if watch.done() {
@@ -167,6 +167,7 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 			if watch.done() || m.Step == m.Steps {
 				watch.stop()
 			}
+			return nil
 		},
 	}
 	x := make([]float32, s.Batch*s.Size.Values())

@@ -29,12 +29,24 @@ type Config struct {
 	Seed      uint64       `mapstructure:"seed" doc:"seed of every random number of the run"`
 	Device    string       `mapstructure:"device" doc:"what the network runs on: auto (a GPU if there is one), cpu or cuda"`
 	Threads   int          `mapstructure:"threads" doc:"CPU threads; 0 uses all cores"`
-	Precision string       `mapstructure:"precision" doc:"operands of convolutions and linear layers: fp32, or bf16 on processors with instructions for it; sums are fp32"`
+	Precision string       `mapstructure:"precision" doc:"operands of convolutions and linear layers: fp32, tf32 (GPUs) or bf16 (GPUs, and processors with instructions for it), sums are fp32; auto is bf16 on a GPU and fp32 on a CPU"`
 	Data      data.Config  `mapstructure:"data"`
 	Model     model.Config `mapstructure:"model"`
 	Diffusion sched.Config `mapstructure:"diffusion"`
 	Train     train.Config `mapstructure:"train"`
 	Sample    Sample       `mapstructure:"sample"`
+}
+
+// autoPrecision leaves the choice of Precision to the device.
+const autoPrecision = "auto"
+
+// Backend are the options that the network's device is opened with.
+func (c *Config) Backend() graph.Options {
+	o := graph.Options{Threads: c.Threads}
+	if c.Precision != autoPrecision {
+		o.Precision = graph.Precision(c.Precision)
+	}
+	return o
 }
 
 // Sample is how pictures are drawn, by ddpm sample and for the grids a training
@@ -53,7 +65,7 @@ func Default() Config {
 		Device:  "auto",
 		Threads: 0,
 
-		Precision: string(graph.FP32),
+		Precision: autoPrecision,
 
 		Data: data.Config{
 			Name:       "shapes",

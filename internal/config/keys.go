@@ -96,7 +96,7 @@ func (l *leaf) choices() []string {
 	case "model.block":
 		return model.BlockKinds()
 	case "precision":
-		return graph.Precisions()
+		return append([]string{autoPrecision}, graph.Precisions()...)
 	case "model.conv":
 		return graph.ConvAlgorithms()
 	case "model.init":

@@ -2,6 +2,7 @@ package generate
 
 import (
 	"context"
+	"fmt"
 
 	"ddpm/internal/rng"
 	"ddpm/internal/sched"
@@ -9,14 +10,15 @@ import (
 
 // Generator draws images from a network.
 type Generator struct {
-	Network    *Network
+	Reverse    *Reverse
 	Schedule   *sched.Schedule
 	Prediction sched.Prediction
 	Config     sched.SamplerConfig
 	Seed       uint64
 
-	// OnMoment, if not nil, is told of every step of every batch.
-	OnMoment func(Moment)
+	// OnMoment, if not nil, is told of every step of every batch. Its error ends
+	// the drawing.
+	OnMoment func(Moment) error
 }
 
 // Moment is a batch of images in the making.
@@ -24,14 +26,17 @@ type Moment struct {
 	First, Count int // of its images
 	Step, Steps  int // steps made, of how many
 	T            int // the timestep the last of them was at
-	// X0 is the prediction of x_0 there, [Count,H,W,C]. It is valid until OnMoment
-	// returns and must not be changed.
-	X0 []float32
+
+	reverse *Reverse
 }
+
+// X0 is the prediction of x_0 there, [Count,H,W,C]. It is fetched from the device,
+// valid until OnMoment returns, and must not be changed.
+func (m Moment) X0() ([]float32, error) { return m.reverse.output("x0", m.Count) }
 
 // Prior fills x with the noise that images first, first+1, ... start from.
 func (g *Generator) Prior(x []float32, first int) {
-	values := g.Network.size.Values()
+	values := g.Reverse.size.Values()
 	for i := range len(x) / values {
 		rng.Key{Seed: g.Seed, Stream: rng.Prior, Sample: uint32(first + i)}.Normals(x[i*values : (i+1)*values])
 	}
@@ -41,10 +46,10 @@ func (g *Generator) Prior(x []float32, first int) {
 // noise, [n,H,W,C], or if that is nil from Prior. Each batch is handed to take,
 // which may keep nothing of it.
 func (g *Generator) Draw(ctx context.Context, n int, noise []float32, take func(first int, images []float32) error) error {
-	values := g.Network.size.Values()
-	batch := make([]float32, min(n, g.Network.batch)*values)
-	for first := 0; first < n; first += g.Network.batch {
-		x := batch[:min(g.Network.batch, n-first)*values]
+	values := g.Reverse.size.Values()
+	batch := make([]float32, min(n, g.Reverse.batch)*values)
+	for first := 0; first < n; first += g.Reverse.batch {
+		x := batch[:min(g.Reverse.batch, n-first)*values]
 		if noise == nil {
 			g.Prior(x, first)
 		} else {
@@ -62,35 +67,40 @@ func (g *Generator) Draw(ctx context.Context, n int, noise []float32, take func(
 
 // Sample turns x, the noise that images first, first+1, ... start from, into
 // images, in place. Image i depends on the seed and its number, not on the
-// batch it is in.
+// batch it is in. After an error x is undefined.
 func (g *Generator) Sample(ctx context.Context, x []float32, first int) error {
-	sampler, err := sched.SamplerByName(g.Config.Sampler)
+	steps, err := g.Config.StepList(g.Schedule)
 	if err != nil {
 		return err
 	}
-	opt, err := g.Config.Options(g.Schedule)
-	if err != nil {
+	r := g.Reverse
+	n := len(x) / r.size.Values()
+	r.begin(x, g.Seed, first)
+	for k, step := range steps {
+		if err := r.step(ctx, k, step, g.Schedule, g.Prediction); err != nil {
+			return err
+		}
+		if g.OnMoment == nil {
+			continue
+		}
+		if err := g.OnMoment(Moment{First: first, Count: n, Step: k + 1, Steps: len(steps), T: step.T, reverse: r}); err != nil {
+			return err
+		}
+	}
+	if err := r.end(x); err != nil {
 		return err
 	}
-	values := g.Network.size.Values()
-	n := len(x) / values
-	opt.Noise = func(step int, dst []float32) {
-		for i := range n {
-			rng.Key{Seed: g.Seed, Stream: rng.Ancestral, Step: uint32(step), Sample: uint32(first + i)}.
-				Normals(dst[i*values : (i+1)*values])
-		}
+	if !finite(x) {
+		return fmt.Errorf("images %d to %d are not finite: the weights are damaged, or the noise they start from is", first, first+n-1)
 	}
-	if g.OnMoment != nil {
-		opt.OnStep = func(k, t int, x0 []float32) {
-			g.OnMoment(Moment{First: first, Count: n, Step: k + 1, Steps: len(opt.Timesteps), T: t, X0: x0})
-		}
+	return nil
+}
+
+// finite reports whether no value is infinite or NaN: v - v is 0 or NaN.
+func finite(values []float32) bool {
+	var probe float32
+	for _, v := range values {
+		probe += v - v
 	}
-	steps := make([]int, n)
-	network := func(ctx context.Context, x []float32, t int, out []float32) error {
-		for i := range steps {
-			steps[i] = t
-		}
-		return g.Network.Predict(ctx, x, steps, out)
-	}
-	return sampler(ctx, &sched.Denoiser{Schedule: g.Schedule, Prediction: g.Prediction, Network: network}, x, opt)
+	return probe == 0
 }

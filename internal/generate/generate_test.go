@@ -3,7 +3,9 @@ package generate
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"ddpm/internal/graph"
@@ -16,13 +18,14 @@ import (
 
 var size = model.Size{Height: 4, Width: 8, Channels: 3}
 
-// newGenerator draws from a network with random weights.
-func newGenerator(t *testing.T, sampler string, batch int) *Generator {
+var config = model.Config{
+	Block: "resnet", Channels: 4, Mult: []float64{1, 2}, Blocks: 1, MidAttention: true,
+	Groups: 2, NormEps: 1e-6, Init: "pytorch", FreqShift: 1,
+}
+
+// newState holds random averaged weights.
+func newState(t *testing.T) (graph.Backend, graph.State) {
 	t.Helper()
-	config := model.Config{
-		Block: "resnet", Channels: 4, Mult: []float64{1, 2}, Blocks: 1, MidAttention: true,
-		Groups: 2, NormEps: 1e-6, Init: "pytorch", FreqShift: 1,
-	}
 	b := cpu.New(1, isa.Detect())
 	t.Cleanup(func() { b.Close() })
 	layout, err := model.Layout(config, size)
@@ -36,6 +39,12 @@ func newGenerator(t *testing.T, sampler string, batch int) *Generator {
 	if err := state.Write(graph.EMA, layout.InitialWeights(3)); err != nil {
 		t.Fatal(err)
 	}
+	return b, state
+}
+
+func newNetwork(t *testing.T, batch int) *Network {
+	t.Helper()
+	b, state := newState(t)
 	net, err := NewNetwork(b, state, graph.EMA, config, size, batch)
 	if err != nil {
 		t.Fatal(err)
@@ -44,12 +53,27 @@ func newGenerator(t *testing.T, sampler string, batch int) *Generator {
 	if net.Size() != size || net.Batch() != batch {
 		t.Errorf("size %v, batch %d", net.Size(), net.Batch())
 	}
+	return net
+}
+
+// newGenerator draws from a network with random weights.
+func newGenerator(t *testing.T, sampler string, batch int) *Generator {
+	t.Helper()
+	b, state := newState(t)
+	reverse, err := NewReverse(b, state, graph.EMA, config, size, batch, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reverse.Close() })
+	if reverse.Size() != size || reverse.Batch() != batch {
+		t.Errorf("size %v, batch %d", reverse.Size(), reverse.Batch())
+	}
 	schedule, err := sched.New(sched.Config{T: 20, Schedule: "cosine"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &Generator{
-		Network: net, Schedule: schedule, Prediction: sched.V, Seed: 5,
+		Reverse: reverse, Schedule: schedule, Prediction: sched.V, Seed: 5,
 		Config: sched.SamplerConfig{Sampler: sampler, Steps: 4, Spacing: "trailing", Eta: 1, Variance: "fixed_large", Clip: true},
 	}
 }
@@ -121,7 +145,7 @@ func TestPredictPadsBatches(t *testing.T) {
 	steps := []int{0, 3, 19, 7, 7}
 	predict := func(batch int) []float32 {
 		out := make([]float32, len(x))
-		if err := newGenerator(t, "ddim", batch).Network.Predict(context.Background(), x, steps, out); err != nil {
+		if err := newNetwork(t, batch).Predict(context.Background(), x, steps, out); err != nil {
 			t.Fatal(err)
 		}
 		return out
@@ -129,7 +153,7 @@ func TestPredictPadsBatches(t *testing.T) {
 	if !slices.Equal(predict(2), predict(5)) {
 		t.Error("the output depends on the batch")
 	}
-	net := newGenerator(t, "ddim", 2).Network
+	net := newNetwork(t, 2)
 	if err := net.Predict(context.Background(), x, steps[:4], x); err == nil {
 		t.Error("5 images with 4 timesteps: want an error")
 	}
@@ -138,12 +162,13 @@ func TestPredictPadsBatches(t *testing.T) {
 func TestMoments(t *testing.T) {
 	g := newGenerator(t, "ddim", 2)
 	var got []Moment
-	g.OnMoment = func(m Moment) {
-		if len(m.X0) != m.Count*size.Values() {
-			t.Errorf("%d values for %d images", len(m.X0), m.Count)
+	g.OnMoment = func(m Moment) error {
+		x0, err := m.X0()
+		if len(x0) != m.Count*size.Values() || slices.Max(x0) > 1 || slices.Min(x0) < -1 {
+			t.Errorf("%d values for %d images, from %v to %v", len(x0), m.Count, slices.Min(x0), slices.Max(x0))
 		}
-		m.X0 = nil
 		got = append(got, m)
+		return err
 	}
 	draw(t, g, 3, nil)
 	want := []Moment{
@@ -178,6 +203,16 @@ func TestDrawEnds(t *testing.T) {
 	if err := g.Draw(context.Background(), 6, nil, func(int, []float32) error { return full }); !errors.Is(err, full) {
 		t.Errorf("got %v, want the error of take", err)
 	}
+	g.OnMoment = func(Moment) error { return full }
+	if err := g.Draw(context.Background(), 6, nil, nil); !errors.Is(err, full) {
+		t.Errorf("got %v, want the error of OnMoment", err)
+	}
+	g.OnMoment = nil
+	nan := make([]float32, size.Values())
+	nan[5] = float32(math.NaN())
+	if err := g.Draw(context.Background(), 1, nan, nil); err == nil || !strings.Contains(err.Error(), "not finite") {
+		t.Errorf("noise with a NaN: got %v, want an error", err)
+	}
 	g.Config.Sampler = "euler"
 	if err := g.Draw(context.Background(), 1, nil, nil); err == nil {
 		t.Error("an unknown sampler: want an error")
@@ -187,31 +222,31 @@ func TestDrawEnds(t *testing.T) {
 func TestTrajectoryChoosesEvenly(t *testing.T) {
 	for steps := 1; steps <= 300; steps++ {
 		r := Trajectory{Images: 2, Moments: 10}
-		x0 := make([]float32, 3*size.Values())
-		for first := 0; first < 6; first += 3 {
-			for k := range steps {
-				r.Add(Moment{First: first, Count: 3, Step: k + 1, Steps: steps, T: steps - 1 - k, X0: x0})
+		var at []int
+		for k := range steps {
+			if r.chosen(k, steps) {
+				at = append(at, k)
 			}
 		}
-		if want := min(steps, 10); len(r.t) != want {
-			t.Fatalf("%d steps: %d moments %v, want %d", steps, len(r.t), r.t, want)
+		if want := min(steps, 10); len(at) != want {
+			t.Fatalf("%d steps: %d moments %v, want %d", steps, len(at), at, want)
 		}
-		if r.t[0] != steps-1 || r.t[len(r.t)-1] != 0 {
-			t.Errorf("%d steps: moments %v, want the first and the last", steps, r.t)
+		if at[0] != 0 || at[len(at)-1] != steps-1 {
+			t.Errorf("%d steps: moments %v, want the first and the last", steps, at)
 		}
-		for i := 1; i < len(r.t); i++ {
-			if gap, even := r.t[i-1]-r.t[i], (steps-1)/max(1, len(r.t)-1); gap < even || gap > even+1 {
-				t.Errorf("%d steps: moments %v are not evenly spaced", steps, r.t)
+		for i := 1; i < len(at); i++ {
+			if gap, even := at[i]-at[i-1], (steps-1)/max(1, len(at)-1); gap < even || gap > even+1 {
+				t.Errorf("%d steps: moments %v are not evenly spaced", steps, at)
 			}
-		}
-		if len(r.x0[0]) != 2*size.Values() {
-			t.Fatalf("a moment has %d bytes, want 2 images", len(r.x0[0]))
 		}
 	}
 	r := Trajectory{Images: 8, Moments: 10}
 	g := newGenerator(t, "ddim", 2)
 	g.OnMoment = r.Add
 	draw(t, g, 3, nil)
+	if len(r.t) != 4 || len(r.x0[0]) != 2*size.Values() {
+		t.Errorf("moments %v of %d bytes, want 4 of the 2 images of the first batch", r.t, len(r.x0[0]))
+	}
 	if got := r.Picture(size).Bounds(); got.Empty() {
 		t.Error("the picture is empty")
 	}

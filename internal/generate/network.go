@@ -28,12 +28,9 @@ func NewNetwork(b graph.Backend, state graph.State, weights graph.Arena, c model
 	if err != nil {
 		return nil, err
 	}
-	plan, err := graph.Compile(g, b)
+	plan, err := compile(b, g, batch)
 	if err != nil {
 		return nil, err
-	}
-	if err := graph.CheckMemory(b, 4*int64(plan.Arena+plan.Kept)); err != nil {
-		return nil, fmt.Errorf("a batch of %d images: %w: use a smaller one", batch, err)
 	}
 	return Load(b, plan, state, weights)
 }

@@ -18,13 +18,18 @@ type Trajectory struct {
 }
 
 // Add takes any moment and keeps those that belong to the trajectory.
-func (r *Trajectory) Add(m Moment) {
+func (r *Trajectory) Add(m Moment) error {
 	if m.First != 0 || !r.chosen(m.Step-1, m.Steps) {
-		return
+		return nil
+	}
+	x0, err := m.X0()
+	if err != nil {
+		return err
 	}
 	r.images = min(r.Images, m.Count)
 	r.t = append(r.t, m.T)
-	r.x0 = append(r.x0, picture.ToBytes(m.X0[:len(m.X0)/m.Count*r.images]))
+	r.x0 = append(r.x0, picture.ToBytes(x0[:len(x0)/m.Count*r.images]))
+	return nil
 }
 
 func (r *Trajectory) chosen(k, steps int) bool {

@@ -12,6 +12,8 @@ import (
 type Backend interface {
 	// Name describes the device: "cpu: avx512, 2 threads".
 	Name() string
+	// Precision is what the operands of products are rounded to.
+	Precision() Precision
 	// NewState allocates the arenas of a network on the device, all zero.
 	// Without training only Params and EMA exist, and what needs the others is
 	// an error.
@@ -23,6 +25,14 @@ type Backend interface {
 	// Load makes a plan runnable on weights, Params or EMA, of the state.
 	Load(p *Plan, s State, weights Arena) (Program, error)
 	Close() error
+}
+
+// Storing is a Backend that keeps some activations in another element type than
+// the graph's.
+type Storing interface {
+	// Stored is the element type of what op computes: Float32 or BFloat16. A view
+	// has that of its operand, and what is fed or read by the host is Float32.
+	Stored(op Op, out Shape) DType
 }
 
 // Arena names one of the flat arrays of a State, all of one Layout.
@@ -74,8 +84,12 @@ type Update struct {
 }
 
 // Feeds are the values of a program's inputs by name: []float32, []uint8 or
-// []uint32 as declared, of the input's size.
+// []uint32 as declared, of the input's size, or for a Float32 input FromOutput.
 type Feeds map[string]any
+
+// FromOutput is fed to an input that is to have, without leaving the device, the
+// value that the output of this name had after the last run.
+type FromOutput string
 
 // Program is a plan ready to run on a device. It does not allocate after its
 // first run.
@@ -107,21 +121,24 @@ type Processor interface {
 // Options open a backend.
 type Options struct {
 	Threads int // 0 is one for each core
-	// Precision is FP32 if empty. One that the device lacks is an error.
+	// Precision is the device's own if empty: FP32 on a CPU, BF16 on a GPU. One
+	// that the device lacks is an error.
 	Precision Precision
 }
 
 // Precision is the element type that the operands of convolutions and linear
-// layers are rounded to as they are read. Values in memory and sums are float32.
+// layers are rounded to as they are read. Sums, weights and their gradients are
+// float32. A device may also keep activations in BF16 then; see Storing.
 type Precision string
 
 const (
 	FP32 Precision = "fp32"
+	TF32 Precision = "tf32" // 8 bits of exponent and 11 of fraction: GPUs
 	BF16 Precision = "bf16" // 8 bits of exponent and 8 of fraction
 )
 
 // Precisions lists the names of precisions.
-func Precisions() []string { return []string{string(FP32), string(BF16)} }
+func Precisions() []string { return []string{string(FP32), string(TF32), string(BF16)} }
 
 var backends = map[string]func(Options) (Backend, error){}
 
@@ -151,6 +168,20 @@ func Open(device string, o Options) (b Backend, why error, err error) {
 	}
 	b, err = backends["cpu"](o)
 	return b, why, err
+}
+
+// Carried returns the output whose value an input is to have; ok is false if
+// the input is fed by the host.
+func (p *Plan) Carried(in Input, feeds Feeds) (from Ref, ok bool, err error) {
+	name, ok := feeds[in.Name].(FromOutput)
+	if !ok {
+		return Ref{}, false, nil
+	}
+	from, known := p.Outputs[string(name)]
+	if !known || in.DType != Float32 || from.Len() != elements(in.Shape) {
+		return Ref{}, true, fmt.Errorf("graph: input %q %v cannot be fed from output %q", in.Name, in.Shape, name)
+	}
+	return from, true, nil
 }
 
 // Feed returns the value fed to an input as T, or says what is wrong with it.

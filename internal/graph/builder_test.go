@@ -104,10 +104,13 @@ func TestInferRejects(t *testing.T) {
 		{graph.GroupNorm{Groups: 2}, []graph.Shape{image, {2, 3, 2}, {6}, {6}}},
 		{graph.GroupNorm{Groups: 2}, []graph.Shape{image, {2, 2, 2}, {6}, {5}}},
 		{graph.GroupNormGradData{Groups: 2}, []graph.Shape{image, {2, 2, 2}, {6}, {6}, flat}},
-		{graph.Normalize{}, []graph.Shape{image, {3}}},
-		{graph.Noise{H: 4, W: 4, C: 3}, []graph.Shape{{2, 3}}},
-		{graph.Mix{}, []graph.Shape{{3}, image, {2}, image}},
-		{graph.Mix{}, []graph.Shape{{2}, image, {2}, flat}},
+		{graph.QSample{}, []graph.Shape{image, {3}, {2, 4}, {2}, {2}, {2}, {2}}},
+		{graph.QSample{}, []graph.Shape{image, {2}, {2, 3}, {2}, {2}, {2}, {2}}},
+		{graph.QSample{}, []graph.Shape{flat, {2}, {2, 4}, {2}, {2}, {2}, {2}}},
+		{graph.QSample{}, []graph.Shape{image, {2}, {2, 4}, {2}, {2}, {2}, {1}}},
+		{graph.PSample{}, []graph.Shape{image, flat, {2, 4}, {graph.PSampleCoefs}}},
+		{graph.PSample{}, []graph.Shape{image, image, {3, 4}, {graph.PSampleCoefs}}},
+		{graph.PSample{}, []graph.Shape{image, image, {2, 4}, {7}}},
 		{graph.SquaredError{}, []graph.Shape{image, flat}},
 		{graph.SquaredError{}, []graph.Shape{{}, {}}},
 		{graph.TimestepEmbedding{Dim: 5}, []graph.Shape{{2}}},
@@ -194,7 +197,7 @@ func TestHashCollisions(t *testing.T) {
 func TestEqualNodesMergeAndOthersDoNot(t *testing.T) {
 	b := graph.NewBuilder(graph.Float32)
 	x, y := b.Input("x", graph.Float32, 2, 4, 4, 3), b.Input("y", graph.Float32, 2, 4, 4, 3)
-	key := b.Input("keys", graph.Uint32, 2, 4)
+	key, coefs := b.Input("keys", graph.Uint32, 2, 4), b.Input("coefs", graph.Float32, graph.PSampleCoefs)
 	for _, c := range []struct {
 		what        string
 		first, then *graph.Node
@@ -207,7 +210,7 @@ func TestEqualNodesMergeAndOthersDoNot(t *testing.T) {
 		{"dropout of two streams", b.Dropout(x, key, 0.5, rng.Dropout), b.Dropout(x, key, 0.5, rng.Dropout+1), false},
 		{"dropout of two rates", b.Dropout(x, key, 0.5, rng.Dropout), b.Dropout(x, key, 0.25, rng.Dropout), false},
 		{"one dropout twice", b.Dropout(x, key, 0.5, rng.Dropout), b.Dropout(x, key, 0.5, rng.Dropout), true},
-		{"noise of two streams", b.Noise(key, rng.Noise, 4, 4, 3), b.Noise(key, rng.Prior, 4, 4, 3), false},
+		{"noise of two streams", b.Apply(graph.PSample{Stream: rng.Noise}, x, y, key, coefs), b.Apply(graph.PSample{Stream: rng.Prior}, x, y, key, coefs), false},
 		{"operations of one shape", b.SiLU(x), b.Apply(graph.Copy{}, x), false},
 	} {
 		if b.Err() != nil {

@@ -23,7 +23,7 @@ const (
 // Ref is a value's place.
 type Ref struct {
 	Space  Space
-	Offset int // in elements; for Fed, the index of the input
+	Offset int // in words; for Fed, the index of the input
 	Shape  Shape
 	DType  DType
 	Value  float64 // of a Constant
@@ -31,6 +31,17 @@ type Ref struct {
 
 // Len is the number of elements.
 func (r Ref) Len() int { return elements(r.Shape) }
+
+// Words is the memory the value takes, in elements of the graph's DType; a word
+// holds two of BFloat16.
+func (r Ref) Words() int { return words(r.Shape, r.DType) }
+
+func words(s Shape, dt DType) int {
+	if dt == BFloat16 {
+		return (elements(s) + 1) / 2
+	}
+	return elements(s)
+}
 
 // Instruction applies one operation.
 type Instruction struct {
@@ -49,11 +60,11 @@ type Plan struct {
 	Graph        *Graph
 	Instructions []Instruction
 	Outputs      map[string]Ref
-	// Arena is the size, in elements, of the activations and scratch memory.
+	// Arena is the size, in words, of the activations and scratch memory.
 	Arena int
 	// Separate is what the arena would be if no memory were used twice.
 	Separate int
-	// Kept is the size, in elements, of the weights as kernels want them, which
+	// Kept is the size, in words, of the weights as kernels want them, which
 	// are made again only when the weights change.
 	Kept int
 }
@@ -228,10 +239,10 @@ func (c *compiler) emit(s *step, home map[*Node]int, b Backend) error {
 		if c.place[s.in[0]].Space == Fed {
 			return fmt.Errorf("graph: %v is a view of an input: apply Copy to the input first", n)
 		}
-		c.alias(n, s.in[0], view.Index*elements(n.Shape()))
+		c.alias(n, s.in[0], view.Index*words(n.Shape(), c.place[s.in[0]].DType))
 		return nil
 	}
-	in := Instruction{Op: s.op, Out: Ref{Shape: n.Shape(), DType: c.graph.DType}}
+	in := Instruction{Op: s.op, Out: Ref{Shape: n.Shape(), DType: c.stored(s.op, n.Shape(), b)}}
 	shapes := make([]Shape, len(s.in))
 	for i, operand := range s.in {
 		in.In = append(in.In, c.place[operand])
@@ -241,7 +252,7 @@ func (c *compiler) emit(s *step, home map[*Node]int, b Backend) error {
 			o.last = max(o.last, now)
 		}
 	}
-	size := elements(n.Shape())
+	size := in.Out.Words()
 	c.plan.Separate += align(size)
 	out := c.reusable(s, size)
 	switch i, isGradient := home[n]; {
@@ -260,6 +271,14 @@ func (c *compiler) emit(s *step, home map[*Node]int, b Backend) error {
 	c.plan.Kept += align(kept)
 	c.push(in, s.in, out, scratch)
 	return nil
+}
+
+// stored is the element type of what op computes.
+func (c *compiler) stored(op Op, out Shape, b Backend) DType {
+	if s, ok := b.(Storing); ok {
+		return s.Stored(op, out)
+	}
+	return c.graph.DType
 }
 
 // push appends an instruction and remembers the buffers its places are in.

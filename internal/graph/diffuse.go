@@ -6,21 +6,45 @@ import (
 	"ddpm/internal/rng"
 )
 
-// Normalize maps bytes [N,H,W,C] to byte/127.5 - 1 in [-1, 1], mirrored left to
-// right where flip [N], floats, is 1. Operands: the bytes, flip.
-type Normalize struct{}
+// QSample is the forward process q(x_t | x_0) and the network's target, for each
+// image of a batch with its own coefficients:
+//
+//	x_0    = byte/127.5 - 1, mirrored left to right where flip is 1
+//	x_t    = signal x_0 + noise eps,   eps ~ N(0, I)
+//	target = targetSignal x_0 + targetNoise eps
+//
+// Operands: bytes [N,H,W,C], flip [N], keys [N,4], signal, noise, targetSignal
+// and targetNoise [N]. A key is the words of the seed, low then high, the step
+// and the sample of an rng.Key, whose Stream eps is drawn from. The result is
+// x_t, then the target: [2,N,H,W,C].
+type QSample struct{ Stream rng.Stream }
 
-// Noise draws standard normal values [N,H,W,C] from keys [N,4]: the words of
-// the seed, low then high, the step and the sample of an rng.Key of Stream.
-type Noise struct {
-	Stream  rng.Stream
-	H, W, C int
+// PSample is a step of the reverse process, from the network's output at x_t:
+//
+//	x_0    = X0OnXt x_t + X0OnOut out, clipped to [-1, 1] if Clip
+//	eps    = EpsOnXt x_t + EpsOnOut out
+//	x_prev = PrevOnXt x_t + PrevOnX0 x_0 + PrevOnEps eps + PrevOnNoise z,   z ~ N(0, I)
+//
+// Operands: x_t and out [N,...], keys [N,4] as those of QSample, whose Stream z
+// is drawn from, and the coefficients [PSampleCoefs] in the order of their
+// constants. The result is x_prev, then x_0: [2,N,...].
+type PSample struct {
+	Stream rng.Stream
+	Clip   bool
 }
 
-// Mix is a x + b z with one a and b for each image: a [N], x [N,...], b [N],
-// z [N,...]. With the tables of a schedule it is the forward process,
-// x_t = sqrt(abar_t) x_0 + sqrt(1-abar_t) eps, and the network's target.
-type Mix struct{}
+// The coefficients of PSample.
+const (
+	X0OnXt = iota
+	X0OnOut
+	EpsOnXt
+	EpsOnOut
+	PrevOnXt
+	PrevOnX0
+	PrevOnEps
+	PrevOnNoise
+	PSampleCoefs // how many there are
+)
 
 // Dropout zeroes each element with probability P and scales the others by
 // 1/(1-P). The mask is a function of keys [N,4] and Stream, so the gradient
@@ -30,39 +54,25 @@ type Dropout struct {
 	Stream rng.Stream
 }
 
-// Normalize adds the map from bytes to the network's range.
-func (b *Builder) Normalize(images, flip *Node) *Node { return b.Apply(Normalize{}, images, flip) }
-
-// Noise adds standard normal values of shape [N,h,w,c], N of keys [N,4].
-func (b *Builder) Noise(keys *Node, stream rng.Stream, h, w, c int) *Node {
-	return b.Apply(Noise{stream, h, w, c}, keys)
+// QSample adds the forward process and returns x_t and the target. The operands
+// after keys are one value for each image.
+func (b *Builder) QSample(stream rng.Stream, images, flip, keys, signal, noise, targetSignal, targetNoise *Node) (xt, target *Node) {
+	packed := b.Apply(QSample{stream}, images, flip, keys, signal, noise, targetSignal, targetNoise)
+	return b.halves(packed)
 }
 
-// Mix adds a x + z c, a and c one value for each image.
-func (b *Builder) Mix(a, x, c, z *Node) *Node { return b.Apply(Mix{}, a, x, c, z) }
+// PSample adds a step of the reverse process and returns x_prev and x_0.
+func (b *Builder) PSample(op PSample, xt, out, keys, coefs *Node) (prev, x0 *Node) {
+	return b.halves(b.Apply(op, xt, out, keys, coefs))
+}
+
+func (b *Builder) halves(packed *Node) (first, second *Node) {
+	return b.View(packed, 0), b.View(packed, 1)
+}
 
 // Dropout adds dropout of probability p, whose masks come from stream.
 func (b *Builder) Dropout(x, keys *Node, p float64, stream rng.Stream) *Node {
 	return b.Apply(Dropout{p, stream}, x, keys)
-}
-
-func (Normalize) Infer(in []Shape) (Shape, error) {
-	if len(in[0]) != 4 || !in[1].Eq(Shape{in[0][0]}) {
-		return nil, fmt.Errorf("normalize: images %v and flips %v do not fit", in[0], in[1])
-	}
-	return in[0].Clone(), nil
-}
-
-func (Normalize) Eval(out Operand, in []Operand) {
-	h, w, c := out.Shape[1], out.Shape[2], out.Shape[3]
-	for i := range out.Data {
-		from := i
-		if in[1].Data[i/(h*w*c)] != 0 {
-			column := i / c % w
-			from += (w - 1 - 2*column) * c
-		}
-		out.Data[i] = in[0].Data[from]/127.5 - 1
-	}
 }
 
 func key(keys []float64, sample int, stream rng.Stream) rng.Key {
@@ -77,32 +87,64 @@ func checkKeys(keys Shape, n int) error {
 	return nil
 }
 
-func (o Noise) Infer(in []Shape) (Shape, error) {
-	n := in[0][0]
-	return Shape{n, o.H, o.W, o.C}, checkKeys(in[0], n)
+func (QSample) Infer(in []Shape) (Shape, error) {
+	images, keys := in[0], in[2]
+	if len(images) != 4 {
+		return nil, fmt.Errorf("q sample: want images [N,H,W,C], have %v", images)
+	}
+	n := images[0]
+	for _, i := range []int{1, 3, 4, 5, 6} {
+		if !in[i].Eq(Shape{n}) {
+			return nil, fmt.Errorf("q sample: operand %d is %v, want one value for each of %d images", i, in[i], n)
+		}
+	}
+	return append(Shape{2}, images...), checkKeys(keys, n)
 }
 
-func (o Noise) Eval(out Operand, in []Operand) {
-	size := o.H * o.W * o.C
+func (o QSample) Eval(out Operand, in []Operand) {
+	images := in[0].Shape
+	w, c := images[2], images[3]
+	size := images[1] * w * c
+	eps := make([]float32, size)
+	xt, target := out.Data[:len(out.Data)/2], out.Data[len(out.Data)/2:]
+	for n := range images[0] {
+		key(in[2].Data, n, o.Stream).Normals(eps)
+		for i, e := range eps {
+			from := i
+			if in[1].Data[n] != 0 {
+				column := i / c % w
+				from += (w - 1 - 2*column) * c
+			}
+			x0 := in[0].Data[n*size+from]/127.5 - 1
+			xt[n*size+i] = in[3].Data[n]*x0 + in[4].Data[n]*float64(e)
+			target[n*size+i] = in[5].Data[n]*x0 + in[6].Data[n]*float64(e)
+		}
+	}
+}
+
+func (PSample) Infer(in []Shape) (Shape, error) {
+	x, out, keys, coefs := in[0], in[1], in[2], in[3]
+	if len(x) == 0 || !x.Eq(out) || !coefs.Eq(Shape{PSampleCoefs}) {
+		return nil, fmt.Errorf("p sample: %v, %v and coefficients %v do not fit", x, out, coefs)
+	}
+	return append(Shape{2}, x...), checkKeys(keys, x[0])
+}
+
+func (o PSample) Eval(out Operand, in []Operand) {
+	x, y, c := in[0].Data, in[1].Data, in[3].Data
+	size := len(x) / in[0].Shape[0]
 	z := make([]float32, size)
-	for n := range out.Shape[0] {
-		key(in[0].Data, n, o.Stream).Normals(z)
-		copy(out.Data[n*size:], widen(z))
-	}
-}
-
-func (Mix) Infer(in []Shape) (Shape, error) {
-	a, x, b, z := in[0], in[1], in[2], in[3]
-	if !a.Eq(Shape{x[0]}) || !b.Eq(a) || !x.Eq(z) {
-		return nil, fmt.Errorf("mix: %v, %v, %v and %v do not fit", a, x, b, z)
-	}
-	return x.Clone(), nil
-}
-
-func (Mix) Eval(out Operand, in []Operand) {
-	size := len(out.Data) / out.Shape[0]
-	for i := range out.Data {
-		out.Data[i] = in[0].Data[i/size]*in[1].Data[i] + in[2].Data[i/size]*in[3].Data[i]
+	for i := range x {
+		if i%size == 0 {
+			key(in[2].Data, i/size, o.Stream).Normals(z)
+		}
+		x0 := c[X0OnXt]*x[i] + c[X0OnOut]*y[i]
+		if o.Clip {
+			x0 = min(max(x0, -1), 1)
+		}
+		eps := c[EpsOnXt]*x[i] + c[EpsOnOut]*y[i]
+		out.Data[i] = c[PrevOnXt]*x[i] + c[PrevOnX0]*x0 + c[PrevOnEps]*eps + c[PrevOnNoise]*float64(z[i%size])
+		out.Data[len(x)+i] = x0
 	}
 }
 

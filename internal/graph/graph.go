@@ -15,6 +15,8 @@
 package graph
 
 import (
+	"reflect"
+
 	"fmt"
 
 	"gorgonia.org/gorgonia"
@@ -31,13 +33,18 @@ type (
 )
 
 // Element types of graph values. Activations and parameters are Float32;
-// Float64 builds the same graph for gradient checks.
+// Float64 builds the same graph for gradient checks. BFloat16, the upper half of
+// a Float32, is how a backend may store activations, see Storing; no graph is
+// built with it.
 var (
-	Float32 = tensor.Float32
-	Float64 = tensor.Float64
-	Uint8   = tensor.Uint8
-	Uint32  = tensor.Uint32
+	Float32  = tensor.Float32
+	Float64  = tensor.Float64
+	Uint8    = tensor.Uint8
+	Uint32   = tensor.Uint32
+	BFloat16 = tensor.Dtype{Type: reflect.TypeFor[bfloat16]()}
 )
+
+type bfloat16 uint16
 
 // Graph is a finished expression graph with its named ends.
 type Graph struct {

@@ -14,7 +14,7 @@ import (
 
 // UNet adds the network to b: from x [N,H,W,C], noised images, and t [N],
 // timesteps 0 .. T-1, to a prediction of out channels, [N,H,W,out]. Dropout is
-// active when keys [N,4], see graph.Noise, are given, and absent when keys is
+// active when keys [N,4], see graph.QSample, are given, and absent when keys is
 // nil.
 func UNet(b *graph.Builder, c Config, x, t, keys *graph.Node, out int) *graph.Node {
 	if b.Err() != nil {

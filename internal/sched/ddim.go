@@ -1,7 +1,6 @@
 package sched
 
 import (
-	"context"
 	"fmt"
 	"math"
 )
@@ -18,39 +17,23 @@ func init() { RegisterSampler("ddim", DDIM) }
 // eta = 0 is deterministic: an Euler step of the diffusion ODE. eta = 1 is DDPM
 // with FixedSmall on the same timesteps. Where x_0 is clipped, eps stays as the
 // network gave it.
-func DDIM(ctx context.Context, d *Denoiser, x []float32, opt Options) error {
+func DDIM(s *Schedule, opt Options) ([]Step, error) {
 	if !(opt.Eta >= 0 && opt.Eta <= 1) {
-		return fmt.Errorf("sched: ddim: eta %g: want 0 to 1", opt.Eta)
+		return nil, fmt.Errorf("sched: ddim: eta %g: want 0 to 1", opt.Eta)
 	}
-	last := len(opt.Timesteps) - 1
-	if err := opt.check("ddim", d, x, opt.Eta > 0 && last > 0); err != nil {
-		return err
+	if err := opt.check("ddim", s); err != nil {
+		return nil, err
 	}
-	alphasCumprod := d.Schedule.AlphasCumprod
-	x0, eps, noise := make([]float32, len(x)), make([]float32, len(x)), make([]float32, len(x))
-
+	steps := make([]Step, len(opt.Timesteps))
 	for k, t := range opt.Timesteps {
-		if err := opt.denoise(ctx, d, k, x, x0, eps); err != nil {
-			return err
-		}
-		a, aPrev := alphasCumprod[t], 1.0
-		if k < last {
-			aPrev = alphasCumprod[opt.Timesteps[k+1]]
+		a, aPrev := s.AlphasCumprod[t], 1.0
+		if k < len(opt.Timesteps)-1 {
+			aPrev = s.AlphasCumprod[opt.Timesteps[k+1]]
 		}
 		sigma := opt.Eta * math.Sqrt((1-aPrev)/(1-a)*(1-a/aPrev))
 		// At eta = 1 rounding can take the difference just below 0.
-		onX0, onEps := float32(math.Sqrt(aPrev)), float32(math.Sqrt(max(1-aPrev-sigma*sigma, 0)))
-		for j := range x {
-			x[j] = onX0*x0[j] + onEps*eps[j]
-		}
-		if sigma == 0 {
-			continue
-		}
-		opt.Noise(k, noise)
-		onNoise := float32(sigma)
-		for j := range x {
-			x[j] += onNoise * noise[j]
-		}
+		onEps := math.Sqrt(max(1-aPrev-sigma*sigma, 0))
+		steps[k] = Step{T: t, OnX0: math.Sqrt(aPrev), OnEps: onEps, OnNoise: sigma}
 	}
-	return nil
+	return steps, nil
 }

@@ -1,9 +1,6 @@
 package sched
 
-import (
-	"context"
-	"math"
-)
+import "math"
 
 func init() { RegisterSampler("ddpm", DDPM) }
 
@@ -17,34 +14,22 @@ func init() { RegisterSampler("ddpm", DDPM) }
 // the timesteps will do: its steps have the betas of the process seen at that
 // subset only (Nichol & Dhariwal 2021, section 4), and the last one ends at x_0
 // whatever its t.
-func DDPM(ctx context.Context, d *Denoiser, x []float32, opt Options) error {
-	last := len(opt.Timesteps) - 1
-	if err := opt.check("ddpm", d, x, last > 0); err != nil {
-		return err
+func DDPM(s *Schedule, opt Options) ([]Step, error) {
+	if err := opt.check("ddpm", s); err != nil {
+		return nil, err
 	}
-	s, err := d.Schedule.Respace(opt.Timesteps)
+	respaced, err := s.Respace(opt.Timesteps)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	x0, eps, noise := make([]float32, len(x)), make([]float32, len(x)), make([]float32, len(x))
-
-	for k := range opt.Timesteps {
-		if err := opt.denoise(ctx, d, k, x, x0, eps); err != nil {
-			return err
-		}
+	last := len(opt.Timesteps) - 1
+	steps := make([]Step, len(opt.Timesteps))
+	for k, t := range opt.Timesteps {
 		i := last - k // the respaced tables run upwards
-		onX0, onXt := float32(s.PosteriorMeanCoef1[i]), float32(s.PosteriorMeanCoef2[i])
-		for j := range x {
-			x[j] = onX0*x0[j] + onXt*x[j]
-		}
-		if k == last {
-			break
-		}
-		opt.Noise(k, noise)
-		std := float32(math.Exp(0.5 * s.LogVariance(opt.Variance, i)))
-		for j := range x {
-			x[j] += std * noise[j]
+		steps[k] = Step{T: t, OnX0: respaced.PosteriorMeanCoef1[i], OnXt: respaced.PosteriorMeanCoef2[i]}
+		if k < last {
+			steps[k].OnNoise = math.Exp(0.5 * respaced.LogVariance(opt.Variance, i))
 		}
 	}
-	return nil
+	return steps, nil
 }

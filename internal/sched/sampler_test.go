@@ -1,9 +1,7 @@
 package sched
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,10 +11,57 @@ import (
 	"ddpm/internal/safetensors"
 )
 
+// network is the raw output of a model on a flat batch x at one t.
+type network func(x []float32, t int, out []float32)
+
+// denoiser reads a network's output as x_0 and eps.
+type denoiser struct {
+	schedule   *Schedule
+	prediction Prediction
+	network    network
+}
+
+// callbacks watch a sampling run and give it its noise.
+type callbacks struct {
+	noise  func(step int, dst []float32)
+	onStep func(step, t int, x0 []float32)
+}
+
+// execute runs a sampler in float32, in the order in which graph.PSample does.
+func execute(t testing.TB, sample Sampler, d *denoiser, x []float32, opt Options, c callbacks) {
+	t.Helper()
+	steps, err := sample(d.schedule, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, x0, eps, z := make([]float32, len(x)), make([]float32, len(x)), make([]float32, len(x)), make([]float32, len(x))
+	for k, step := range steps {
+		d.network(x, step.T, out)
+		onXt, onOut := d.prediction.XStartCoefs(d.schedule, step.T)
+		combine(x0, onXt, x, onOut, out)
+		onXt, onOut = d.prediction.EpsCoefs(d.schedule, step.T)
+		combine(eps, onXt, x, onOut, out)
+		if opt.Clip {
+			for i, v := range x0 {
+				x0[i] = min(max(v, -1), 1)
+			}
+		}
+		if c.onStep != nil {
+			c.onStep(k, step.T, x0)
+		}
+		if step.OnNoise != 0 {
+			c.noise(k, z)
+		}
+		for i := range x {
+			x[i] = float32(step.OnXt)*x[i] + float32(step.OnX0)*x0[i] + float32(step.OnEps)*eps[i] + float32(step.OnNoise)*z[i]
+		}
+	}
+}
+
 // gaussian is the perfect network for data N(mean, v): eps =
 // sqrt(1-a) / (a v + 1 - a) (x_t - sqrt(a) mean), turned into what p predicts.
-func gaussian(s *Schedule, p Prediction, mean []float64, v float64) *Denoiser {
-	return &Denoiser{s, p, func(_ context.Context, x []float32, t int, out []float32) error {
+func gaussian(s *Schedule, p Prediction, mean []float64, v float64) *denoiser {
+	return &denoiser{s, p, func(x []float32, t int, out []float32) {
 		a := s.AlphasCumprod[t]
 		onEps := float32(math.Sqrt(1-a) / (a*v + 1 - a))
 		for i := range x {
@@ -28,7 +73,6 @@ func gaussian(s *Schedule, p Prediction, mean []float64, v float64) *Denoiser {
 			onX0, onEps := p.Target(s, t)
 			combine(out, onX0, x0, onEps, out)
 		}
-		return nil
 	}}
 }
 
@@ -66,7 +110,7 @@ func TestSamplersMatchGolden(t *testing.T) {
 	for i := range mean {
 		mean[i] = 0.5 * math.Sin(float64(i)) // `mu` before it was rounded
 	}
-	models := map[string]*Denoiser{
+	models := map[string]*denoiser{
 		"standard": gaussian(s, Eps, make([]float64, dims), 1),
 		"shifted":  gaussian(s, Eps, mean, 0.3*0.3),
 	}
@@ -82,7 +126,8 @@ func TestSamplersMatchGolden(t *testing.T) {
 		if err := json.Unmarshal(text, &result); err != nil {
 			t.Fatalf("%s: %v", key, err)
 		}
-		opt := Options{Noise: func(step int, dst []float32) { copy(dst, noise[step*dims:]) }}
+		opt := Options{}
+		given := callbacks{noise: func(step int, dst []float32) { copy(dst, noise[step*dims:]) }}
 		var sample Sampler
 		var got []float32
 		// after decides which states x the golden array holds, by the t just done.
@@ -117,16 +162,14 @@ func TestSamplersMatchGolden(t *testing.T) {
 			// x at a network call is the state after the step before.
 			spy := *models[model]
 			k := 0
-			spy.Network = func(ctx context.Context, x []float32, step int, out []float32) error {
+			spy.network = func(x []float32, step int, out []float32) {
 				if k > 0 && after(opt.Timesteps[k-1]) {
 					got = append(got, x...)
 				}
 				k++
-				return models[model].Network(ctx, x, step, out)
+				models[model].network(x, step, out)
 			}
-			if err := sample(t.Context(), &spy, x, opt); err != nil {
-				t.Fatal(err)
-			}
+			execute(t, sample, &spy, x, opt, given)
 			got = append(got, x...)
 
 			if len(got) != len(want) {
@@ -166,13 +209,11 @@ func outputVariance(t *testing.T, sample Sampler, s *Schedule, p Prediction, v f
 	t.Helper()
 	x := make([]float32, 1+len(opt.Timesteps))
 	x[0] = 1
-	opt.Noise = func(step int, dst []float32) {
+	unit := func(step int, dst []float32) {
 		clear(dst)
 		dst[1+step] = 1
 	}
-	if err := sample(t.Context(), gaussian(s, p, make([]float64, len(x)), v), x, opt); err != nil {
-		t.Fatal(err)
-	}
+	execute(t, sample, gaussian(s, p, make([]float64, len(x)), v), x, opt, callbacks{noise: unit})
 	var sum float64
 	for _, v := range x {
 		sum += float64(v) * float64(v)
@@ -252,21 +293,18 @@ func TestDDIMWithEtaOneIsDDPM(t *testing.T) {
 	for _, schedule := range Names() {
 		s := mustNew(t, schedule, 1000)
 		d := gaussian(s, V, []float64{0.1, -0.2, 0.3, 0.4}, 0.3)
-		opt := Options{Timesteps: []int{999, 801, 800, 400, 123, 7}, Eta: 1, Noise: func(step int, dst []float32) { copy(dst, normals(len(dst), uint32(step))) }}
+		opt := Options{Timesteps: []int{999, 801, 800, 400, 123, 7}, Eta: 1}
+		c := callbacks{noise: func(step int, dst []float32) { copy(dst, normals(len(dst), uint32(step))) }}
 		a, b := normals(4, 77), normals(4, 77)
-		if err := DDPM(t.Context(), d, a, opt); err != nil {
-			t.Fatal(err)
-		}
-		if err := DDIM(t.Context(), d, b, opt); err != nil {
-			t.Fatal(err)
-		}
+		execute(t, DDPM, d, a, opt, c)
+		execute(t, DDIM, d, b, opt, c)
 		if diff := largestDifference(a, b); diff > 1e-5 {
 			t.Errorf("%s: ddpm %v and ddim %v differ by %g", schedule, a, b, diff)
 		}
 	}
 }
 
-// The noise that a step adds, seen as the response to a unit of it.
+// The noise that a step adds.
 func TestDDPMVariances(t *testing.T) {
 	s := mustNew(t, "linear", 1000)
 	timesteps := []int{999, 600, 200}
@@ -277,23 +315,11 @@ func TestDDPMVariances(t *testing.T) {
 			if variance == FixedSmall {
 				want *= (1 - aPrev) / (1 - a)
 			}
-			var added float64
-			d := &Denoiser{s, XStart, func(_ context.Context, x []float32, step int, out []float32) error {
-				clear(out)
-				if step == timesteps[k+1] {
-					added = float64(x[0])
-				}
-				return nil
-			}}
-			err := DDPM(t.Context(), d, []float32{0}, Options{Timesteps: timesteps, Variance: variance, Noise: func(step int, dst []float32) {
-				clear(dst)
-				if step == k {
-					dst[0] = 1
-				}
-			}})
+			steps, err := DDPM(s, Options{Timesteps: timesteps, Variance: variance})
 			if err != nil {
 				t.Fatal(err)
 			}
+			added := steps[k].OnNoise
 			if !within(added*added, want, 1e-6) {
 				t.Errorf("%s, step %d: variance %g, want %g", variance, k, added*added, want)
 			}
@@ -313,38 +339,29 @@ func TestSamplersKeepTheContract(t *testing.T) {
 			t.Run(fmt.Sprint(name, timesteps), func(t *testing.T) {
 				d := gaussian(s, Eps, make([]float64, 6), 1e8) // so wide that every x_0 wants clipping
 				var calls, seen, noisy []int
-				network := d.Network
-				d.Network = func(ctx context.Context, x []float32, step int, out []float32) error {
+				perfect := d.network
+				d.network = func(x []float32, step int, out []float32) {
 					calls = append(calls, step)
-					return network(ctx, x, step, out)
+					perfect(x, step, out)
 				}
 				start := []float32{3, -3, 0.5, 0, -0.5, 1}
-				run := func(clip bool) []float32 {
+				draw := func(clip bool) []float32 {
 					calls, seen, noisy = nil, nil, nil
 					x := slices.Clone(start)
-					err := sample(t.Context(), d, x, Options{Timesteps: timesteps, Eta: 0.7, Clip: clip,
-						Noise: func(step int, dst []float32) {
-							if len(dst) != len(x) {
-								t.Errorf("noise for %d values, want %d", len(dst), len(x))
-							}
+					execute(t, sample, d, x, Options{Timesteps: timesteps, Eta: 0.7, Clip: clip}, callbacks{
+						noise: func(step int, dst []float32) {
 							noisy = append(noisy, step)
 							copy(dst, normals(len(dst), uint32(step)))
 						},
-						OnStep: func(step, at int, x0 []float32) {
-							if timesteps[step] != at || calls[len(calls)-1] != at {
-								t.Errorf("OnStep(%d, %d) after a network call at t=%d", step, at, calls[len(calls)-1])
+						onStep: func(step, at int, x0 []float32) {
+							if timesteps[step] != at {
+								t.Errorf("step %d is at t=%d, want %d", step, at, timesteps[step])
 							}
 							seen = append(seen, at)
-							if clip && (slices.Max(x0) > 1 || slices.Min(x0) < -1) {
-								t.Errorf("t=%d: x_0 was not clipped: %v", at, x0)
-							}
 						}})
-					if err != nil {
-						t.Fatal(err)
-					}
 					return x
 				}
-				free, clipped, again := run(false), run(true), run(true)
+				free, clipped, again := draw(false), draw(true), draw(true)
 				if slices.Equal(free, clipped) {
 					t.Error("Clip changed nothing")
 				}
@@ -356,7 +373,7 @@ func TestSamplersKeepTheContract(t *testing.T) {
 					t.Errorf("two equal runs gave %v and %v", clipped, again)
 				}
 				if !slices.Equal(seen, calls) {
-					t.Errorf("network called at %v, OnStep at %v", calls, seen)
+					t.Errorf("network called at %v, steps at %v", calls, seen)
 				}
 				if !slices.Equal(slices.Compact(calls), timesteps) {
 					t.Errorf("network called at %v, want %v", calls, timesteps)
@@ -373,85 +390,24 @@ func TestSamplersKeepTheContract(t *testing.T) {
 
 func TestSamplersReportFailures(t *testing.T) {
 	s := mustNew(t, "linear", 100)
-	broken := errors.New("out of memory")
-	good := gaussian(s, Eps, make([]float64, 2), 1)
-	network := func(f Network) *Denoiser { return &Denoiser{s, Eps, f} }
-	noise := func(_ int, dst []float32) { clear(dst) }
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
 	for _, name := range SamplerNames() {
 		sample, err := SamplerByName(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := func() []float32 { return []float32{1, 2} }
-		steps := []int{80, 40}
-
-		wantError(t, sample(t.Context(), good, nil, Options{Timesteps: steps, Noise: noise}), name, "batch is empty")
-		wantError(t, sample(t.Context(), good, x(), Options{Noise: noise}), name, "timesteps is empty")
-		wantError(t, sample(t.Context(), good, x(), Options{Timesteps: []int{40, 80}, Noise: noise}), name, "80 follows 40")
-		wantError(t, sample(t.Context(), good, x(), Options{Timesteps: []int{100}, Noise: noise}), name, "timestep 100")
-
-		err = sample(canceled, good, x(), Options{Timesteps: steps, Noise: noise})
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: canceled run returned %v", name, err)
-		}
-		err = sample(t.Context(), network(func(context.Context, []float32, int, []float32) error { return broken }), x(), Options{Timesteps: steps, Noise: noise})
-		wantError(t, err, "network at t=80", "out of memory")
-		if !errors.Is(err, broken) {
-			t.Errorf("%s: %v does not wrap the network's error", name, err)
-		}
-		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-			err = sample(t.Context(), network(func(_ context.Context, _ []float32, step int, out []float32) error {
-				clear(out)
-				if step == 40 {
-					out[1] = float32(bad)
-				}
-				return nil
-			}), x(), Options{Timesteps: steps, Noise: noise})
-			wantError(t, err, "t=40", "not finite")
+		for _, c := range []struct {
+			timesteps []int
+			words     string
+		}{
+			{nil, "timesteps is empty"}, {[]int{40, 80}, "80 follows 40"}, {[]int{100}, "timestep 100"},
+		} {
+			_, err := sample(s, Options{Timesteps: c.timesteps})
+			wantError(t, err, name, c.words)
 		}
 	}
-	wantError(t, DDPM(t.Context(), good, []float32{1}, Options{Timesteps: []int{80, 40}}), "ddpm", "Noise is nil")
-	wantError(t, DDIM(t.Context(), good, []float32{1}, Options{Timesteps: []int{80, 40}, Eta: 0.1}), "ddim", "Noise is nil")
 	for _, eta := range []float64{-0.1, 1.1, math.NaN()} {
-		wantError(t, DDIM(t.Context(), good, []float32{1}, Options{Timesteps: []int{80}, Eta: eta, Noise: noise}), "ddim", "eta")
-	}
-	for name, err := range map[string]error{
-		"ddim without noise": DDIM(t.Context(), good, []float32{1}, Options{Timesteps: []int{80, 40}}),
-		"ddpm in one step":   DDPM(t.Context(), good, []float32{1}, Options{Timesteps: []int{80}}),
-	} {
-		if err != nil {
-			t.Errorf("%s needs no Options.Noise: %v", name, err)
-		}
-	}
-}
-
-func TestSamplersAllocateBeforeTheirFirstStepOnly(t *testing.T) {
-	s := mustNew(t, "linear", 1000)
-	d := &Denoiser{s, V, func(_ context.Context, x []float32, _ int, out []float32) error {
-		copy(out, x)
-		return nil
-	}}
-	x := make([]float32, 32)
-	for _, name := range SamplerNames() {
-		sample, err := SamplerByName(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		count := func(steps int) float64 {
-			opt := Options{Timesteps: mustTimesteps(t, "trailing", s, steps), Eta: 0.5, Clip: true,
-				Noise: func(_ int, dst []float32) { clear(dst) }, OnStep: func(int, int, []float32) {}}
-			return testing.AllocsPerRun(10, func() {
-				clear(x)
-				if err := sample(context.Background(), d, x, opt); err != nil {
-					t.Fatal(err)
-				}
-			})
-		}
-		if few, many := count(20), count(200); few != many {
-			t.Errorf("%s: %g allocations in 20 steps, %g in 200", name, few, many)
-		}
+		_, err := DDIM(s, Options{Timesteps: []int{80}, Eta: eta})
+		wantError(t, err, "ddim", "eta")
 	}
 }
 

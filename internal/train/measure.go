@@ -37,9 +37,15 @@ func NewStepper(s Setup, plan *graph.Plan, state graph.State) (*Stepper, error) 
 // loss. It does not allocate after the first step.
 func (s *Stepper) Step(ctx context.Context, k int, images []byte) (loss float64, err error) {
 	s.batch.Images = images
-	r, err := s.steps.step(ctx, k, &s.batch)
+	if err := s.steps.stage(k, &s.batch); err != nil {
+		return 0, err
+	}
+	if err := s.steps.start(ctx, k); err != nil {
+		return 0, err
+	}
+	r, err := s.steps.wait(k)
 	return r.loss, err
 }
 
-// Close frees the program.
-func (s *Stepper) Close() error { return s.steps.program.Close() }
+// Close frees what the steps run in.
+func (s *Stepper) Close() error { return s.steps.steps.Close() }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"ddpm/internal/data"
 	"ddpm/internal/graph"
 	"ddpm/internal/model"
 	"ddpm/internal/sched"
@@ -20,7 +19,7 @@ type Plan struct {
 	Setup
 	Layout *graph.Layout
 	// Step is the forward and backward pass of a part of a batch; Preview is the
-	// forward pass that draws sample grids.
+	// step of the reverse process that draws sample grids.
 	Step, Preview *graph.Plan
 
 	schedule   *sched.Schedule
@@ -41,7 +40,7 @@ func NewPlan(s Setup) (*Plan, error) {
 		return nil, err
 	}
 	p.Layout = p.Step.Graph.Layout
-	g, err := model.Inference(s.Model, s.Size, p.previewBatch())
+	g, err := model.Reverse(s.Model, s.Size, p.previewBatch(), s.Sample.Clip)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +170,13 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 		return t, err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
+	update, err := fastest(func() error {
+		_, err := state.Update(p.Train.update(0))
+		return err
+	})
+	if err != nil {
+		return t, err
+	}
 	left := limit
 	for _, s := range p.trials() {
 		plan, err := CompileStep(s)
@@ -187,14 +193,7 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 			return t, err
 		}
 		left -= 2 * elapsed
-		t.Flops = float64(plan.Flops()) / elapsed.Seconds()
-	}
-	update, err := fastest(func() error {
-		_, err := state.Update(p.Train.update(0))
-		return err
-	})
-	if err != nil {
-		return t, err
+		t.Flops = float64(plan.Flops()) / max(elapsed-update, elapsed/10).Seconds()
 	}
 	seconds := func(flops int64) time.Duration {
 		return time.Duration(float64(flops) / t.Flops * float64(time.Second))
@@ -235,17 +234,18 @@ func (p *Plan) trials() []Setup {
 	return trials
 }
 
-// try times a pass over a batch of black images. The layout of the plan is that
+// try times a step on a batch of black images. The layout of the plan is that
 // of the run: it does not depend on the size of the images.
 func (p *Plan) try(ctx context.Context, s Setup, plan *graph.Plan, state graph.State) (elapsed time.Duration, err error) {
 	stepper, err := newStepper(s, plan, p.schedule, p.prediction, state)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, stepper.program.Close()) }()
-	batch := &data.Batch{Images: make([]byte, s.Train.Batch*s.Size.Values())}
+	steps := Stepper{steps: stepper}
+	defer func() { err = errors.Join(err, steps.Close()) }()
+	images := make([]byte, s.Train.Batch*s.Size.Values())
 	return fastest(func() error {
-		_, err := stepper.gradient(ctx, 0, batch)
+		_, err := steps.Step(ctx, 0, images)
 		return err
 	})
 }

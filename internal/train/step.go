@@ -15,23 +15,21 @@ import (
 	"ddpm/internal/sched"
 )
 
-// stepper makes optimiser steps: it draws t, noises the images, and runs the
-// network forward, backward and through Adam.
+// stepper makes optimiser steps: it draws t, and has the device noise the
+// images and run the network forward, backward and through Adam.
 type stepper struct {
 	cfg        Config
 	seed       uint64
 	flip       bool
 	schedule   *sched.Schedule
 	prediction sched.Prediction
-	state      graph.State
-	program    graph.Program
+	steps      graph.Step
 
-	part   int // images the program takes at once
+	part   int // images of a part
 	values int // of an image
 	feeds  graph.Feeds
 	images []byte // of a part, fed
 	in     inputs
-	loss   [1]float32
 }
 
 // inputs are the values fed to the program, one for each image of a part.
@@ -55,10 +53,8 @@ func lossGraph(c model.Config, s model.Size, n int) (*graph.Graph, error) {
 	images := b.Input("images", graph.Uint8, n, s.Height, s.Width, s.Channels)
 	keys := b.Input("keys", graph.Uint32, n, 4)
 
-	x0 := b.Normalize(images, perImage("flip"))
-	eps := b.Noise(keys, rng.Noise, s.Height, s.Width, s.Channels)
-	xt := b.Mix(perImage("signal"), x0, perImage("noise"), eps)
-	target := b.Mix(perImage("target_signal"), x0, perImage("target_eps"), eps)
+	xt, target := b.QSample(rng.Noise, images, perImage("flip"), keys,
+		perImage("signal"), perImage("noise"), perImage("target_signal"), perImage("target_eps"))
 	out := model.UNet(b, c, xt, perImage("t"), keys, s.Channels)
 	loss := b.Mean(b.SquaredError(out, target))
 	return b.Finish(loss, map[string]*graph.Node{"loss": loss})
@@ -67,7 +63,7 @@ func lossGraph(c model.Config, s model.Size, n int) (*graph.Graph, error) {
 // newStepper loads a step's plan on a state.
 func newStepper(s Setup, plan *graph.Plan, schedule *sched.Schedule, prediction sched.Prediction, state graph.State) (*stepper, error) {
 	part := s.Train.Batch / s.Train.Accumulate
-	program, err := s.Backend.Load(plan, state, graph.Params)
+	steps, err := graph.LoadStep(s.Backend, plan, state, s.Train.Accumulate)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +72,7 @@ func newStepper(s Setup, plan *graph.Plan, schedule *sched.Schedule, prediction 
 	in := inputs{floats(), floats(), floats(), floats(), floats(), floats(), make([]uint32, 4*part)}
 	return &stepper{
 		cfg: s.Train, seed: s.Seed, flip: s.Data.Flip,
-		schedule: schedule, prediction: prediction, state: state, program: program,
+		schedule: schedule, prediction: prediction, steps: steps,
 		part: part, values: s.Size.Values(), images: images, in: in,
 		feeds: graph.Feeds{
 			"images": images, "keys": in.keys, "flip": in.flip, "t": in.t, "signal": in.signal, "noise": in.noise,
@@ -96,63 +92,61 @@ type result struct {
 	lr       float64
 }
 
-// step makes optimiser step k, from 0, on a batch. If the loss or the gradient
-// is not finite it changes nothing and returns an error.
-func (s *stepper) step(ctx context.Context, k int, batch *data.Batch) (result, error) {
-	loss, err := s.gradient(ctx, k, batch)
-	if err != nil {
-		return result{}, err
-	}
-	u := s.cfg.update(k)
-	norm, err := s.state.Update(u)
-	if err != nil {
-		return result{}, err
-	}
-	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return result{}, fmt.Errorf("%w: the gradient norm is %v at step %d, with t = %s", errDiverged, norm, k+1, s.timesteps())
-	}
-	return result{loss, norm, u.LR}, nil
-}
-
-// gradient leaves the gradient of a batch in the state and returns its loss.
-func (s *stepper) gradient(ctx context.Context, k int, batch *data.Batch) (loss float64, err error) {
-	parts := s.cfg.Accumulate
-	for i := range parts {
+// stage hands the device what step k, from 0, needs. A step in progress goes on
+// beside it.
+func (s *stepper) stage(k int, batch *data.Batch) error {
+	for i := range s.cfg.Accumulate {
 		first := i * s.part
 		s.draw(k, first)
 		copy(s.images, batch.Images[first*s.values:(first+s.part)*s.values])
-		if err := s.program.Run(ctx, s.feeds); err != nil {
-			return 0, err
-		}
-		if err := s.program.Output("loss", s.loss[:]); err != nil {
-			return 0, err
-		}
-		part := float64(s.loss[0])
-		if math.IsNaN(part) || math.IsInf(part, 0) {
-			return 0, fmt.Errorf("%w: the loss is %v at step %d, with t = %s", errDiverged, part, k+1, s.timesteps())
-		}
-		loss += part / float64(parts)
-		if parts > 1 {
-			if err := s.state.Accumulate(i == 0, 1/float64(parts)); err != nil {
-				return 0, err
-			}
+		if err := s.steps.Stage(i, s.feeds); err != nil {
+			return err
 		}
 	}
-	return loss, nil
+	return nil
 }
 
-// timesteps lists the t of the part run last.
-func (s *stepper) timesteps() string {
+// start starts step k, which was staged.
+func (s *stepper) start(ctx context.Context, k int) error { return s.steps.Start(ctx, s.cfg.update(k)) }
+
+// wait ends step k. If the loss or the gradient is not finite, nothing has
+// changed and it returns an error.
+func (s *stepper) wait(k int) (result, error) {
+	r, err := s.steps.Wait()
+	if err != nil {
+		return result{}, err
+	}
+	what, value := "the loss", r.Loss
+	if r.Part < 0 {
+		what, value, r.Part = "the gradient norm", r.GradNorm, s.cfg.Accumulate-1
+	}
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		return result{}, fmt.Errorf("%w: %s is %v at step %d, with t = %s", errDiverged, what, value, k+1, s.timesteps(k, r.Part))
+	}
+	return result{r.Loss, r.GradNorm, s.cfg.learningRate(k)}, nil
+}
+
+// timesteps lists the t of a part of step k.
+func (s *stepper) timesteps(k, part int) string {
 	const most = 16
 	words := make([]string, 0, most+1)
-	for i, t := range s.in.t {
+	for i := range s.part {
 		if i == most {
 			words = append(words, "...")
 			break
 		}
-		words = append(words, strconv.Itoa(int(t)))
+		words = append(words, strconv.Itoa(s.timestep(k, part*s.part+i)))
 	}
 	return strings.Join(words, " ")
+}
+
+// timestep draws t of an image of step k.
+func (s *stepper) timestep(k, image int) int {
+	return s.key(k, image, rng.Timestep).IntN(s.schedule.T())
+}
+
+func (s *stepper) key(k, image int, stream rng.Stream) rng.Key {
+	return rng.Key{Seed: s.seed, Stream: stream, Step: uint32(k), Sample: uint32(image)}
 }
 
 // update is the optimiser's part of step k, from 0.
@@ -166,11 +160,10 @@ func (c Config) update(k int) graph.Update {
 // draw fills the inputs for images first, first+1, ... of step k.
 func (s *stepper) draw(k, first int) {
 	for i := range s.part {
-		key := rng.Key{Seed: s.seed, Step: uint32(k), Sample: uint32(first + i)}
-		copy(s.in.keys[4*i:], []uint32{uint32(s.seed), uint32(s.seed >> 32), key.Step, key.Sample})
+		image := first + i
+		copy(s.in.keys[4*i:], []uint32{uint32(s.seed), uint32(s.seed >> 32), uint32(k), uint32(image)})
 
-		key.Stream = rng.Timestep
-		t := key.IntN(s.schedule.T())
+		t := s.timestep(k, image)
 		s.in.t[i] = float32(t)
 		s.in.signal[i] = float32(s.schedule.SqrtAlphasCumprod[t])
 		s.in.noise[i] = float32(s.schedule.SqrtOneMinusAlphasCumprod[t])
@@ -178,8 +171,7 @@ func (s *stepper) draw(k, first int) {
 		s.in.targetSignal[i], s.in.targetEp[i] = float32(onX0), float32(onEps)
 
 		s.in.flip[i] = 0
-		key.Stream = rng.Flip
-		if s.flip && key.IntN(2) == 1 {
+		if s.flip && s.key(k, image, rng.Flip).IntN(2) == 1 {
 			s.in.flip[i] = 1
 		}
 	}

@@ -142,23 +142,33 @@ func (j *Job) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 
+	var next staged
+	if t.at.Step < j.Train.Steps {
+		next = t.stage(ctx, t.at.Step)
+	}
 	for t.at.Step < j.Train.Steps {
-		batch, err := t.loader.Next(ctx)
 		if ctx.Err() != nil {
 			if err := t.save(); err != nil {
 				return fmt.Errorf("stopping after step %d: %w", t.at.Step, err)
 			}
 			return &Stopped{t.at.Step, j.Train.Steps}
 		}
-		if err != nil {
-			return errors.Join(err, t.save())
+		if next.err != nil {
+			return errors.Join(next.err, t.save())
 		}
+		k, cursor := t.at.Step, next.cursor
 		// A step in progress is finished even when ctx ends.
-		r, err := t.stepper.step(context.WithoutCancel(ctx), t.at.Step, batch)
+		if err := t.stepper.start(context.WithoutCancel(ctx), k); err != nil {
+			return t.failed(err)
+		}
+		if k+1 < j.Train.Steps {
+			next = t.stage(ctx, k+1)
+		}
+		r, err := t.stepper.wait(k)
 		if err != nil {
 			return t.failed(err)
 		}
-		if err := t.record(r); err != nil {
+		if err := t.record(r, cursor); err != nil {
 			return errors.Join(err, t.save())
 		}
 		if due(t.at.Step, j.Train.CheckpointEvery, j.Train.Steps) {
@@ -174,6 +184,21 @@ func (j *Job) Run(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// staged is a batch that the device has for the next step, or why there is none.
+type staged struct {
+	cursor data.Cursor // behind the batch
+	err    error
+}
+
+// stage reads the batch of step k and hands it to the device.
+func (t *trainer) stage(ctx context.Context, k int) staged {
+	batch, err := t.loader.Next(ctx)
+	if err != nil {
+		return staged{err: err}
+	}
+	return staged{t.loader.Cursor(), t.stepper.stage(k, batch)}
 }
 
 // due reports whether something done every so many steps, and at the end, is
@@ -214,12 +239,12 @@ func (j *Job) start() (t *trainer, err error) {
 	if t.stepper, err = newStepper(j.Setup, j.Step, j.schedule, j.prediction, t.state); err != nil {
 		return t, err
 	}
-	net, err := generate.Load(j.Backend, j.Preview, t.state, graph.EMA)
+	reverse, err := generate.LoadReverse(j.Backend, j.Preview, t.state, graph.EMA)
 	if err != nil {
 		return t, err
 	}
 	t.preview = generate.Generator{
-		Network: net, Schedule: j.schedule, Prediction: j.prediction, Config: j.Sample, Seed: j.Seed,
+		Reverse: reverse, Schedule: j.schedule, Prediction: j.prediction, Config: j.Sample, Seed: j.Seed,
 	}
 	if t.loader, err = data.NewLoader(j.dataset, data.LoaderConfig{
 		Batch: j.Train.Batch, Seed: j.Seed, Shuffle: true,
@@ -251,10 +276,10 @@ func (t *trainer) fill() error {
 	return err
 }
 
-// record counts a step and reports it.
-func (t *trainer) record(r result) error {
+// record counts a step, which ended at a place in the data, and reports it.
+func (t *trainer) record(r result, cursor data.Cursor) error {
 	t.at.Step++
-	t.at.Cursor = t.loader.Cursor()
+	t.at.Cursor = cursor
 	t.at.Loss += r.loss
 	t.at.Losses++
 	t.Progress.Update(progress.Status{
@@ -331,11 +356,11 @@ func (t *trainer) close() error {
 	if t.loader != nil {
 		t.loader.Close()
 	}
-	if t.preview.Network != nil {
-		errs = append(errs, t.preview.Network.Close())
+	if t.preview.Reverse != nil {
+		errs = append(errs, t.preview.Reverse.Close())
 	}
 	if t.stepper != nil {
-		errs = append(errs, t.stepper.program.Close())
+		errs = append(errs, t.stepper.steps.Close())
 	}
 	if t.state != nil {
 		errs = append(errs, t.state.Close())

@@ -77,12 +77,12 @@ func (m *Model) DrawsShapes() bool {
 }
 
 // ShapesScore draws n images, as Config.Sample says, and scores them.
-func (m *Model) ShapesScore(ctx context.Context, weights graph.Arena, n int, onProgress func(generate.Moment)) (s *eval.ShapesScore, err error) {
+func (m *Model) ShapesScore(ctx context.Context, weights graph.Arena, n int, onProgress func(generate.Moment) error) (s *eval.ShapesScore, err error) {
 	g, err := m.Generator(weights, min(n, m.Config.Sample.Batch))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, g.Network.Close()) }()
+	defer func() { err = errors.Join(err, g.Reverse.Close()) }()
 	g.OnMoment = onProgress
 	images := make([]byte, 0, n*m.Size.Values())
 	err = g.Draw(ctx, n, nil, func(_ int, batch []float32) error {

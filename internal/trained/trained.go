@@ -149,15 +149,16 @@ func (m *Model) Network(weights graph.Arena, batch int) (*generate.Network, erro
 }
 
 // Generator makes a generator of images as Config.Sample and Config.Seed say,
-// in batches of up to batch images. The caller closes its Network.
+// in batches of up to batch images. The caller closes its Reverse.
 func (m *Model) Generator(weights graph.Arena, batch int) (*generate.Generator, error) {
-	network, err := m.Network(weights, batch)
+	c := m.Config.Sample
+	reverse, err := generate.NewReverse(m.backend, m.State, weights, m.Config.Model, m.Size, batch, c.Clip)
 	if err != nil {
 		return nil, err
 	}
 	return &generate.Generator{
-		Network: network, Schedule: m.Schedule, Prediction: m.Prediction,
-		Config: m.Config.Sample.SamplerConfig, Seed: m.Config.Seed,
+		Reverse: reverse, Schedule: m.Schedule, Prediction: m.Prediction,
+		Config: c.SamplerConfig, Seed: m.Config.Seed,
 	}, nil
 }
 

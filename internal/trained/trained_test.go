@@ -156,7 +156,7 @@ func TestEvaluateAndScore(t *testing.T) {
 		t.Errorf("after %d evaluations: %+v", done, r)
 	}
 	moments := 0
-	s, err := m.ShapesScore(context.Background(), graph.EMA, 4, func(generate.Moment) { moments++ })
+	s, err := m.ShapesScore(context.Background(), graph.EMA, 4, func(generate.Moment) error { moments++; return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,11 @@ func init() {
 			return nil, err
 		}
 		b := New(o.Threads, set)
-		if o.Precision == graph.BF16 {
+		switch o.Precision {
+		case "", graph.FP32:
+		case graph.TF32:
+			return nil, errors.Join(errors.New("precision tf32 is of NVIDIA GPUs: want fp32 or bf16 on a CPU"), b.Close())
+		case graph.BF16:
 			kind, err := isa.BF16(set, name != "")
 			if err != nil {
 				return nil, errors.Join(err, b.Close())
@@ -67,6 +71,13 @@ func (b *Backend) Name() string {
 		name += fmt.Sprintf(", bf16 by %v", b.bf16.Kind())
 	}
 	return name
+}
+
+func (b *Backend) Precision() graph.Precision {
+	if b.bf16 != nil {
+		return graph.BF16
+	}
+	return graph.FP32
 }
 
 // Workspace is the memory of an operation's kernel, in elements.
@@ -237,6 +248,14 @@ func (p *program) Run(ctx context.Context, feeds graph.Feeds) error {
 // begin takes the inputs, and transforms the weights if they have changed.
 func (p *program) begin(feeds graph.Feeds) error {
 	for i, in := range p.plan.Graph.Inputs {
+		from, carried, err := p.plan.Carried(in, feeds)
+		if err != nil {
+			return err
+		}
+		if carried {
+			copy(p.feeds[i].floats, p.at(from).floats)
+			continue
+		}
 		if err := p.feeds[i].feed(in, feeds); err != nil {
 			return err
 		}

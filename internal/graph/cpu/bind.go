@@ -96,15 +96,23 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 			return sliceChannels(p, rows, c, op.From, op.Width, m.out, m.f(0))
 		})
 
-	case graph.Normalize:
-		n, h, w, c := out[0], out[1], out[2], out[3]
-		return simple(func(m operands) func() { return normalize(p, n, h, w, c, m.out, m.in[0].bytes, m.f(1)) })
-	case graph.Noise:
-		n, size := samples(out)
-		return simple(func(m operands) func() { return noise(p, n, size, m.out, m.in[0].words, op.Stream) })
-	case graph.Mix:
-		n, size := samples(out)
-		return simple(func(m operands) func() { return e.mix(n, size, m.out, m.f(0), m.f(1), m.f(2), m.f(3)) })
+	case graph.QSample:
+		n, size := samples(in[0])
+		return kernel{2 * n * size, func(m operands) func() {
+			xt, target := halves(m.out)
+			x0, eps := halves(m.ws[:2*n*size])
+			return e.qSample(forward{
+				N: n, W: in[0][2], C: in[0][3], D: size, stream: op.Stream, xt: xt, target: target,
+				images: m.in[0].bytes, flip: m.f(1), keys: m.in[2].words,
+				onX0: [2][]float32{m.f(3), m.f(5)}, onEps: [2][]float32{m.f(4), m.f(6)}, x0: x0, eps: eps,
+			})
+		}}
+	case graph.PSample:
+		n, size := samples(in[0])
+		return simple(func(m operands) func() {
+			prev, x0 := halves(m.out)
+			return e.pSample(n, size, prev, x0, m.f(0), m.f(1), m.in[2].words, m.f(3), op)
+		})
 	case graph.Dropout:
 		n, size := samples(out)
 		return simple(func(m operands) func() {
@@ -133,6 +141,12 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 func normOf(m operands, x leading, groups int, silu bool) (norm, []memory) {
 	n, pixels, _ := image(x.shape)
 	return norm{N: n, P: pixels, groups: groups, x: x.source(m), silu: silu}, m.in[x.count:]
+}
+
+// halves are the two values packed in [2,...].
+func halves(packed []float32) (first, second []float32) {
+	half := len(packed) / 2
+	return packed[:half], packed[half:]
 }
 
 // image splits [N,H,W,C] into images, pixels and channels.

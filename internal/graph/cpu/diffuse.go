@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 
+	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu/philox"
 	"ddpm/internal/graph/cpu/worker"
 	"ddpm/internal/rng"
@@ -12,29 +13,77 @@ import (
 // number. It is, as grain is, a multiple of 4, the numbers in a Philox block.
 const randomGrain = 1024
 
-// normalize maps bytes to the network's range, y = byte/127.5 - 1, for images
-// and y [N, H, W, C]. Samples whose flip [N] is not 0 are mirrored left to right.
-func normalize(p *worker.Pool, N, H, W, C int, y []float32, images []uint8, flip []float32) func() {
-	var value [256]float32
+// normalized is byte/127.5 - 1.
+var normalized = func() (value [256]float32) {
 	for i := range value {
 		value[i] = float32(float64(i)/127.5 - 1)
 	}
-	return forRange(p, N*H, rowsPerTask(W*C), func(from, to int) {
-		for row := from; row < to; row++ {
-			pixels := images[row*W*C : (row+1)*W*C]
-			y := y[row*W*C : (row+1)*W*C]
-			if flip[row/H] == 0 {
-				for i, b := range pixels {
-					y[i] = value[b]
-				}
-				continue
+	return value
+}()
+
+// forward are the operands of qSample for N images [H, W, C] of D values.
+type forward struct {
+	N, W, C, D  int
+	stream      rng.Stream
+	xt, target  []float32    // [N, D]
+	images      []uint8      // [N, D]
+	flip        []float32    // [N]
+	keys        []uint32     // [N, 4]
+	onX0, onEps [2][]float32 // [N], of xt and of target
+	x0, eps     []float32    // [N, D], scratch
+}
+
+// qSample computes graph.QSample.
+func (e *engine) qSample(f forward) func() {
+	return forSamples(e.pool, f.N, f.D, randomGrain, func(n, from, to int) {
+		row := f.images[n*f.D : (n+1)*f.D]
+		sampleKey(f.keys, n, f.stream).NormalsAt(f.eps[n*f.D+from:n*f.D+to], from)
+		first := from
+		from, to = n*f.D+from, n*f.D+to
+		x0, eps := f.x0[from:to], f.eps[from:to]
+		readPixels(x0, row, first, f.W, f.C, f.flip[n] != 0)
+		e.vec.Mix(f.xt[from:to], f.onX0[0][n], x0, f.onEps[0][n], eps)
+		e.vec.Mix(f.target[from:to], f.onX0[1][n], x0, f.onEps[1][n], eps)
+	})
+}
+
+// readPixels fills x0 with the values of an image [H, W, C] from element first
+// on, in the network's range.
+func readPixels(x0 []float32, image []uint8, first, W, C int, mirrored bool) {
+	if !mirrored {
+		for i, b := range image[first : first+len(x0)] {
+			x0[i] = normalized[b]
+		}
+		return
+	}
+	for i := range x0 {
+		at := first + i
+		column := at / C % W
+		x0[i] = normalized[image[at+(W-1-2*column)*C]]
+	}
+}
+
+// pSample computes graph.PSample for N samples of D values: prev and x0 from xt,
+// out, keys [N, 4] and coefficients.
+func (e *engine) pSample(N, D int, prev, x0, xt, out []float32, keys []uint32, coefs []float32, op graph.PSample) func() {
+	return forSamples(e.pool, N, D, randomGrain, func(n, from, to int) {
+		c := (*[graph.PSampleCoefs]float32)(coefs)
+		prev, x0, xt, out := prev[n*D+from:n*D+to], x0[n*D+from:n*D+to], xt[n*D+from:n*D+to], out[n*D+from:n*D+to]
+		noisy := c[graph.PrevOnNoise] != 0
+		if noisy {
+			sampleKey(keys, n, op.Stream).NormalsAt(prev, from)
+		}
+		for i, x := range xt {
+			start := c[graph.X0OnXt]*x + c[graph.X0OnOut]*out[i]
+			if op.Clip {
+				start = min(max(start, -1), 1)
 			}
-			for w := range W {
-				mirrored := y[(W-1-w)*C : (W-w)*C]
-				for c, b := range pixels[w*C : (w+1)*C] {
-					mirrored[c] = value[b]
-				}
+			eps := c[graph.EpsOnXt]*x + c[graph.EpsOnOut]*out[i]
+			y := c[graph.PrevOnXt]*x + c[graph.PrevOnX0]*start + c[graph.PrevOnEps]*eps
+			if noisy {
+				y += c[graph.PrevOnNoise] * prev[i]
 			}
+			prev[i], x0[i] = y, start
 		}
 	})
 }
@@ -46,14 +95,6 @@ func sampleKey(keys []uint32, n int, stream rng.Stream) rng.Key {
 	return rng.Key{Seed: uint64(k[1])<<32 | uint64(k[0]), Stream: stream, Step: k[2], Sample: k[3]}
 }
 
-// noise fills out [N, D] with standard normal numbers: row n is what
-// rng.Key.Normals gives for row n of keys [N, 4] (see sampleKey).
-func noise(p *worker.Pool, N, D int, out []float32, keys []uint32, stream rng.Stream) func() {
-	return forSamples(p, N, D, randomGrain, func(n, from, to int) {
-		sampleKey(keys, n, stream).NormalsAt(out[n*D+from:n*D+to], from)
-	})
-}
-
 // dropout computes y = x / (1 - prob) where it keeps an element and 0 where it
 // drops it, for x and y [N, D]. Element i of row n is kept if word i of the
 // sequence of row n of keys [N, 4] (see sampleKey) is at least prob as a number
@@ -63,15 +104,6 @@ func (e *engine) dropout(N, D int, y, x []float32, keys []uint32, stream rng.Str
 	d := philox.NewDropout(e.set, prob)
 	return forSamples(e.pool, N, D, grain, func(n, from, to int) {
 		d.Apply(y[n*D+from:n*D+to], x[n*D+from:n*D+to], sampleKey(keys, n, stream), uint32(from/philox.BlockSize))
-	})
-}
-
-// mix computes y[n,:] = a[n] x[n,:] + b[n] z[n,:] for x, y and z [N, D] and a
-// and b [N]. y may be x or z.
-func (e *engine) mix(N, D int, y, a, x, b, z []float32) func() {
-	return forSamples(e.pool, N, D, grain, func(n, from, to int) {
-		from, to = n*D+from, n*D+to
-		e.vec.Mix(y[from:to], a[n], x[from:to], b[n], z[from:to])
 	})
 }
 

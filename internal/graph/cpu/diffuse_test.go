@@ -9,31 +9,6 @@ import (
 	"ddpm/internal/rng"
 )
 
-func TestNormalize(t *testing.T) {
-	for _, s := range [][4]int{{1, 1, 1, 1}, {3, 2, 5, 3}, {4, 64, 63, 3}} {
-		N, H, W, C := s[0], s[1], s[2], s[3]
-		images, flip := make([]uint8, N*H*W*C), make([]float32, N)
-		for i := range images {
-			images[i] = uint8(i * 7)
-		}
-		want := make([]float64, len(images))
-		for n := range N {
-			flip[n] = float32(n % 2)
-			for i := range H * W * C {
-				h, w, c := i/(W*C), i/C%W, i%C
-				if n%2 == 1 {
-					w = W - 1 - w
-				}
-				want[n*H*W*C+i] = float64(float32(float64(images[((n*H+h)*W+w)*C+c])/127.5 - 1))
-			}
-		}
-		checkKernel(t, [][]float64{want}, 0, func(e *engine) bound {
-			y := poison(len(want))
-			return bound{[][]float32{y}, normalize(e.pool, N, H, W, C, y, images, flip)}
-		})
-	}
-}
-
 // nd are shapes [N, D]: one value, D no multiple of 4, more than one task a sample.
 var nd = [][2]int{{1, 1}, {3, 5}, {3, randomGrain + 6}, {16, 768}, {2, 2*grain + 1}}
 
@@ -46,19 +21,36 @@ func testKeys(N int) ([]uint32, []rng.Key) {
 	return keys, want
 }
 
-func TestNoise(t *testing.T) {
-	for _, s := range nd {
-		N, D := s[0], s[1]
+// The noise of QSample is that of package rng, bit for bit, and its pixels are
+// exact.
+func TestQSample(t *testing.T) {
+	for _, s := range [][4]int{{1, 1, 1, 1}, {3, 2, 5, 3}, {2, 64, 63, 3}, {16, 16, 16, 3}} {
+		N, H, W, C := s[0], s[1], s[2], s[3]
+		D := H * W * C
 		keys, rngKeys := testKeys(N)
-		var want []float64
-		for _, key := range rngKeys {
+		images, flip, one, zero := make([]uint8, N*D), make([]float32, N), make([]float32, N), make([]float32, N)
+		for i := range images {
+			images[i] = uint8(i * 7)
+		}
+		var pixels, noise []float64
+		for n, key := range rngKeys {
+			flip[n], one[n] = float32(n%2), 1
 			row := make([]float32, D)
 			key.Normals(row)
-			want = append(want, widen(row)...)
+			noise = append(noise, widen(row)...)
+			for i := range D {
+				h, w, c := i/(W*C), i/C%W, i%C
+				if n%2 == 1 {
+					w = W - 1 - w
+				}
+				pixels = append(pixels, float64(float32(float64(images[((n*H+h)*W+w)*C+c])/127.5-1)))
+			}
 		}
-		checkKernel(t, [][]float64{want}, 0, func(e *engine) bound {
-			out := poison(N * D)
-			return bound{[][]float32{out}, noise(e.pool, N, D, out, keys, rng.Dropout+2)}
+		checkKernel(t, [][]float64{pixels, noise}, 0, func(e *engine) bound {
+			f := forward{N: N, W: W, C: C, D: D, stream: rng.Dropout + 2, images: images, flip: flip, keys: keys,
+				onX0: [2][]float32{one, zero}, onEps: [2][]float32{zero, one}}
+			f.xt, f.target, f.x0, f.eps = poison(N*D), poison(N*D), poison(N*D), poison(N*D)
+			return bound{[][]float32{f.xt, f.target}, e.qSample(f)}
 		})
 	}
 }
@@ -87,23 +79,6 @@ func TestDropout(t *testing.T) {
 				return e.dropout(N, D, y, x, keys, rng.Dropout+2, prob)
 			})
 		}
-	}
-}
-
-func TestMix(t *testing.T) {
-	for _, s := range nd {
-		N, D := s[0], s[1]
-		a, b, x, z := gaussian(N, 1), gaussian(N, 2), gaussian(N*D, 3), gaussian(N*D, 4)
-		want := make([]float64, N*D)
-		for i := range want {
-			want[i] = float64(a[i/D])*float64(x[i]) + float64(b[i/D])*float64(z[i])
-		}
-		checkKernel(t, [][]float64{want}, 2e-7, func(e *engine) bound {
-			y := poison(N * D)
-			return bound{[][]float32{y}, e.mix(N, D, y, a, x, b, z)}
-		})
-		checkInPlace(t, N*D, func(e *engine, y, x []float32) func() { return e.mix(N, D, y, a, x, b, z) })
-		checkInPlace(t, N*D, func(e *engine, y, z []float32) func() { return e.mix(N, D, y, a, x, b, z) })
 	}
 }
 
@@ -145,15 +120,4 @@ func TestTimestepEmbeddingColumns(t *testing.T) {
 	timestepEmbedding(p, 1, 8, out, []float32{941}, false, 1)()
 	checkNear(t, []float32{out[0], out[3], out[4], out[7]},
 		[]float64{math.Sin(941), math.Sin(0.0941), math.Cos(941), math.Cos(0.0941)}, 1e-7)
-}
-
-func BenchmarkNoise(b *testing.B) {
-	const N, D = 16, 768
-	p := worker.New(1)
-	keys, _ := testKeys(N)
-	run := noise(p, N, D, poison(N*D), keys, rng.Noise)
-	for b.Loop() {
-		run()
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(N*D), "ns/element")
 }

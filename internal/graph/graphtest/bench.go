@@ -89,9 +89,8 @@ func (w workload) operations() []opCase {
 	add(graph.Attention{Heads: 1}, q, q, q)
 	add(graph.AttentionGrad{Heads: 1}, q, q, q, q)
 	image := normal(n, h, h, 3)
-	add(graph.Noise{Stream: rng.Noise, H: h, W: h, C: 3}, keys(n))
-	add(graph.Normalize{}, bytes(n, h, h, 3), flips(n))
-	add(graph.Mix{}, normal(n), image, normal(n), image)
+	add(graph.QSample{Stream: rng.Noise}, bytes(n, h, h, 3), flips(n), keys(n), normal(n), normal(n), normal(n), normal(n))
+	add(graph.PSample{Stream: rng.Ancestral, Clip: true}, image, image, keys(n), normal(graph.PSampleCoefs))
 	add(graph.SquaredError{}, image, image)
 	add(graph.SquaredErrorGrad{}, image, image, normal(n))
 	return ops

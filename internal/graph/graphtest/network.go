@@ -41,12 +41,11 @@ const size = 8 // height and width of the networks' images
 // trainingGraph is a training step as a whole: from bytes to the loss.
 func trainingGraph(config model.Config, batch int) (*graph.Graph, error) {
 	b := graph.NewBuilder(graph.Float32)
-	x0 := b.Normalize(b.Input("images", graph.Uint8, batch, size, size, 3), b.Input("flip", graph.Float32, batch))
+	images, flip := b.Input("images", graph.Uint8, batch, size, size, 3), b.Input("flip", graph.Float32, batch)
 	key := b.Input("keys", graph.Uint32, batch, 4)
-	eps := b.Noise(key, rng.Noise, size, size, 3)
 	perSample := func(name string) *graph.Node { return b.Input(name, graph.Float32, batch) }
-	xt := b.Mix(perSample("signal"), x0, perSample("noise"), eps)
-	target := b.Mix(perSample("target signal"), x0, perSample("target noise"), eps)
+	xt, target := b.QSample(rng.Noise, images, flip, key,
+		perSample("signal"), perSample("noise"), perSample("target signal"), perSample("target noise"))
 	out := model.UNet(b, config, xt, perSample("t"), key, 3)
 	errs := b.SquaredError(out, target)
 	loss := b.Mean(errs)

@@ -264,11 +264,12 @@ func opTable() []opCase {
 		n := s[0]
 		add(summed, graph.SquaredError{}, normal(s...), normal(s...))
 		add(rounding, graph.SquaredErrorGrad{}, normal(s...), normal(s...), normal(n))
-		add(rounding, graph.Mix{}, normal(n), normal(s...), normal(n), normal(s...))
-		if len(s) == 4 {
-			add(rounding, graph.Normalize{}, bytes(s...), flips(n))
-			for _, stream := range []rng.Stream{rng.Noise, rng.Prior} {
-				add(drawn, graph.Noise{Stream: stream, H: s[1], W: s[2], C: s[3]}, keys(n))
+		for _, stream := range []rng.Stream{rng.Noise, rng.Prior} {
+			if len(s) == 4 {
+				add(drawn, graph.QSample{Stream: stream}, bytes(s...), flips(n), keys(n), normal(n), normal(n), normal(n), normal(n))
+			}
+			for _, clip := range []bool{false, true} {
+				add(drawn, graph.PSample{Stream: stream, Clip: clip}, normal(s...), normal(s...), keys(n), normal(graph.PSampleCoefs))
 			}
 		}
 		for i, p := range []float64{0, 0.1, 0.5} {

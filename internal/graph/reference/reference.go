@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"ddpm/internal/graph"
 )
@@ -16,6 +17,8 @@ import (
 type Backend struct{}
 
 func (Backend) Name() string { return "reference: float64 definitions" }
+
+func (Backend) Precision() graph.Precision { return graph.FP32 }
 
 func (Backend) Workspace(graph.Op, graph.Shape, []graph.Shape, bool) (scratch, kept int) {
 	return 0, 0
@@ -150,6 +153,14 @@ type program struct {
 func (p *program) Run(ctx context.Context, feeds graph.Feeds) error {
 	p.feeds = p.feeds[:0]
 	for _, in := range p.plan.Graph.Inputs {
+		from, carried, err := p.plan.Carried(in, feeds)
+		if err != nil {
+			return err
+		}
+		if carried {
+			p.feeds = append(p.feeds, slices.Clone(p.at(from)))
+			continue
+		}
 		v, err := graph.Widen(in, feeds)
 		if err != nil {
 			return err
