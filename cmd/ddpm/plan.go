@@ -55,7 +55,9 @@ type planReport struct {
 	StepFlops       int64            `json:"step_flops"`
 	ForwardFlops    int64            `json:"forward_flops"` // of one image
 	Memory          map[string]int64 `json:"memory_bytes"`
-	TotalMemory     int64            `json:"total_memory_bytes"`
+	TotalMemory     int64            `json:"total_memory_bytes"` // of the device
+	FreeMemory      int64            `json:"free_memory_bytes,omitempty"`
+	Accumulate      int              `json:"accumulate"`
 	CheckpointBytes int64            `json:"checkpoint_bytes"`
 	Steps           int              `json:"steps"`
 	StepSeconds     float64          `json:"step_seconds,omitempty"`
@@ -76,6 +78,9 @@ func (p *planCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, backend.Close()) }()
+	if err := fit(errs, &r.Config, backend); err != nil {
+		return err
+	}
 	plan, err := train.NewPlan(setupOf(&r.Config, backend))
 	if err != nil {
 		return err
@@ -84,7 +89,10 @@ func (p *planCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 		Config: r.Source, Device: backend.Name(), Parameters: plan.Layout.Count,
 		StepFlops: plan.Flops(), ForwardFlops: plan.ForwardFlops(),
 		Memory: map[string]int64{}, TotalMemory: plan.TotalMemory(), CheckpointBytes: plan.CheckpointBytes(),
-		Steps: r.Train.Steps,
+		Steps: r.Train.Steps, Accumulate: r.Train.Accumulate,
+	}
+	if s, ok := backend.(graph.Sized); ok {
+		report.FreeMemory = s.Memory()
 	}
 	for _, m := range plan.Memory() {
 		report.Memory[strings.ReplaceAll(m.Kind, " ", "_")] = m.Bytes
@@ -114,7 +122,14 @@ func (r *planReport) print(out io.Writer, plan *train.Plan, timing train.Timing)
 	row(out, "checkpoint", "%s, kept %s", graph.Bytes(r.CheckpointBytes), kept(plan.Train))
 	row(out, "memory", "%s", graph.Bytes(r.TotalMemory))
 	for _, m := range plan.Memory() {
-		row(out, "", "%10s  %s", graph.Bytes(m.Bytes), m.Kind)
+		kind := m.Kind
+		if m.Host {
+			kind += ", on the host"
+		}
+		row(out, "", "%10s  %s", graph.Bytes(m.Bytes), kind)
+	}
+	if r.FreeMemory > 0 {
+		row(out, "free", "%s on the device", graph.Bytes(r.FreeMemory))
 	}
 	if r.TooLarge != "" {
 		row(out, "time", "not measured")

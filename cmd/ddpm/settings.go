@@ -59,7 +59,7 @@ func (k *keyFlags) key(f *pflag.FlagSet, flag, key, kind, help string) {
 
 // addMachine adds the flags for the machine.
 func (k *keyFlags) addMachine(f *pflag.FlagSet) {
-	k.key(f, "device", "device", "NAME", "what the network runs on: auto, cpu or cuda")
+	k.key(f, "device", "device", "NAME", "what the network runs on: auto, cpu, cuda, or cuda:1 for the second GPU")
 	k.key(f, "threads", "threads", "N", "CPU threads; 0 uses all cores")
 	k.key(f, "precision", "precision", "NAME", "operands of convolutions and linear layers: fp32, tf32, bf16, or auto: bf16 on a GPU, fp32 on a CPU; a resumed run keeps its own")
 }

@@ -81,6 +81,12 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	}
 	defer func() { err = errors.Join(err, backend.Close()) }()
 
+	// A run that goes on keeps its parts: how sums are split shows in the last bits.
+	if !t.resume {
+		if err := fit(errs, &r.Config, backend); err != nil {
+			return err
+		}
+	}
 	setup := setupOf(&r.Config, backend)
 	setup.Dir, setup.Resume = dir, t.resume
 	job, err := train.Prepare(setup)
@@ -190,6 +196,19 @@ func setupOf(c *config.Config, b graph.Backend) train.Setup {
 		Sample: c.Sample.SamplerConfig, Batch: c.Sample.Batch,
 		Config: string(config.Marshal(&portable)), Backend: b,
 	}
+}
+
+// fit splits the batch of a run into more parts if the device's memory asks for it,
+// and says so.
+func fit(errs io.Writer, c *config.Config, b graph.Backend) error {
+	parts, err := train.Split(setupOf(c, b))
+	if err != nil || parts == c.Train.Accumulate {
+		return err
+	}
+	c.Train.Accumulate = parts
+	fmt.Fprintf(errs, "train.accumulate %d: %d images at a time, as more do not fit into the memory of %s\n",
+		parts, c.Train.Batch/parts, b.Name())
+	return nil
 }
 
 // describe prints what the run is, in a few lines.

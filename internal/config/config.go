@@ -27,7 +27,7 @@ import (
 // Config is every setting of a run.
 type Config struct {
 	Seed      uint64       `mapstructure:"seed" doc:"seed of every random number of the run"`
-	Device    string       `mapstructure:"device" doc:"what the network runs on: auto (a GPU if there is one), cpu or cuda"`
+	Device    string       `mapstructure:"device" doc:"what the network runs on: auto (a GPU if there is one), cpu, cuda, or cuda:1 for the second GPU"`
 	Threads   int          `mapstructure:"threads" doc:"CPU threads; 0 uses all cores"`
 	Precision string       `mapstructure:"precision" doc:"operands of convolutions and linear layers: fp32, tf32 (GPUs) or bf16 (GPUs, and processors with instructions for it), sums are fp32; auto is bf16 on a GPU and fp32 on a CPU"`
 	Data      data.Config  `mapstructure:"data"`
@@ -139,7 +139,7 @@ func (c *Config) Validate() error {
 		if !utf8.ValidString(text) {
 			return fmt.Errorf("%s %q: want text in UTF-8", l.key, text)
 		}
-		if names := l.choices(); names != nil && !slices.Contains(names, text) {
+		if names := l.choices(); names != nil && !slices.Contains(names, text) && !(l.key == "device" && graph.ValidDevice(text)) {
 			return fmt.Errorf("%s %q: want one of %s%s", l.key, text, strings.Join(names, ", "), didYouMean(nearest(text, names)))
 		}
 	}

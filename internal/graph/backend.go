@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -121,6 +122,7 @@ type Processor interface {
 // Options open a backend.
 type Options struct {
 	Threads int // 0 is one for each core
+	Ordinal int // which of several GPUs, from 0
 	// Precision is the device's own if empty: FP32 on a CPU, BF16 on a GPU. One
 	// that the device lacks is an error.
 	Precision Precision
@@ -145,12 +147,31 @@ var backends = map[string]func(Options) (Backend, error){}
 // RegisterBackend makes a device known under a name. It is called from init.
 func RegisterBackend(name string, open func(Options) (Backend, error)) { backends[name] = open }
 
-// Open opens a device by name. A device asked for and absent is an error; auto
-// takes the first that opens of cuda and cpu, and why says what was passed over.
+// ordinal splits cuda:1 into cuda and 1; ok is false if that makes no sense.
+func ordinal(device string) (kind string, n int, ok bool) {
+	kind, number, numbered := strings.Cut(device, ":")
+	if !numbered {
+		return kind, 0, true
+	}
+	n, err := strconv.Atoi(number)
+	return kind, n, err == nil && n >= 0 && kind == "cuda"
+}
+
+// ValidDevice reports whether Open knows a device of this name, on some machine.
+func ValidDevice(device string) bool {
+	kind, _, ok := ordinal(device)
+	return ok && (kind == "auto" || kind == "cpu" || kind == "cuda")
+}
+
+// Open opens a device by name; cuda:1 is the second GPU. A device asked for and
+// absent is an error; auto takes the first that opens of cuda and cpu, and why says
+// what was passed over.
 func Open(device string, o Options) (b Backend, why error, err error) {
 	if device != "auto" {
-		open, ok := backends[device]
-		if !ok {
+		kind, n, numbered := ordinal(device)
+		o.Ordinal = n
+		open, ok := backends[kind]
+		if !ok || !numbered {
 			names := []string{"auto"}
 			for name := range backends {
 				names = append(names, name)

@@ -53,6 +53,27 @@ func NewPlan(s Setup) (*Plan, error) {
 	return p, nil
 }
 
+// Split returns train.accumulate of a run that fits the device: the configured
+// number of parts, or if they are too large for its memory the fewest smaller ones
+// that are not. If none fit, it is the configured number.
+func Split(s Setup) (parts int, err error) {
+	for parts := s.Train.Accumulate; parts <= s.Train.Batch; parts++ {
+		if s.Train.Batch%parts != 0 {
+			continue
+		}
+		split := s
+		split.Train.Accumulate = parts
+		p, err := NewPlan(split)
+		if err != nil {
+			return 0, err
+		}
+		if p.CheckMemory() == nil {
+			return parts, nil
+		}
+	}
+	return s.Train.Accumulate, nil
+}
+
 // CompileStep compiles the forward and backward pass of a part of a batch.
 func CompileStep(s Setup) (*graph.Plan, error) {
 	g, err := lossGraph(s.Model, s.Size, s.Train.Batch/s.Train.Accumulate)
@@ -82,25 +103,33 @@ func (p *Plan) CheckpointBytes() int64 { return 4 * 4 * int64(p.Layout.Count) }
 type Memory struct {
 	Kind  string
 	Bytes int64
+	// Host says that it is the host's, where the device is another.
+	Host bool
 }
 
 // Memory lists all large memory of the run, by kind.
 func (p *Plan) Memory() []Memory {
 	arena := 4 * int64(p.Layout.Size)
+	_, isHost := p.Backend.(graph.Processor)
+	var rounded int64 // weights and averaged weights as products read them
+	if !isHost && p.Backend.Precision() == graph.BF16 {
+		rounded = arena
+	}
 	image := int64(p.Size.Values())
 	batch := int64(p.Train.Batch)
 	kinds := []Memory{
-		{"weights", arena},
-		{"averaged weights", arena},
-		{"gradients", arena},
-		{"gradient sum", arena},
-		{"Adam moments", 2 * arena},
-		{"activations and scratch", 4 * int64(p.Step.Arena)},
-		{"weights as kernels want them", 4 * int64(p.Step.Kept)},
-		{"sample grids", 4*int64(p.Preview.Arena) + 4*image*int64(p.Train.Samples)},
-		{"checkpoint in the making", arena},
-		{"images read ahead", image * batch * int64(p.Data.Prefetch+1)},
-		{"inputs", p.inputBytes()},
+		{"weights", arena, false},
+		{"averaged weights", arena, false},
+		{"both in bf16", rounded, false},
+		{"gradients", arena, false},
+		{"gradient sum", arena, false},
+		{"Adam moments", 2 * arena, false},
+		{"activations and scratch", 4 * int64(p.Step.Arena), false},
+		{"weights as kernels want them", 4 * int64(p.Step.Kept), false},
+		{"sample grids", 4*int64(p.Preview.Arena) + 4*image*int64(p.Train.Samples), false},
+		{"inputs", p.inputBytes(), false},
+		{"checkpoint in the making", arena, !isHost},
+		{"images read ahead", image * batch * int64(p.Data.Prefetch+1), !isHost},
 	}
 	return slices.DeleteFunc(kinds, func(m Memory) bool {
 		return m.Bytes == 0 || m.Kind == "gradient sum" && p.Train.Accumulate == 1
@@ -121,11 +150,13 @@ func (p *Plan) inputBytes() int64 {
 	return total
 }
 
-// TotalMemory is the sum of Memory, in bytes.
+// TotalMemory is the sum of Memory on the device, in bytes.
 func (p *Plan) TotalMemory() int64 {
 	var total int64
 	for _, m := range p.Memory() {
-		total += m.Bytes
+		if !m.Host {
+			total += m.Bytes
+		}
 	}
 	return total
 }

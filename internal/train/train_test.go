@@ -411,6 +411,42 @@ type small struct{ graph.Backend }
 
 func (small) Memory() int64 { return 1 << 10 }
 
+// limited is a device with so many bytes of memory.
+type limited struct {
+	graph.Backend
+	memory int64
+}
+
+func (l limited) Memory() int64 { return l.memory }
+
+func TestSplitFitsTheDevice(t *testing.T) {
+	s := newSetup(t)
+	s.Train.Batch = 96
+	need := func(parts int) int64 {
+		s := s
+		s.Train.Accumulate, s.Backend = parts, limited{s.Backend, 0}
+		p, err := NewPlan(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.TotalMemory()
+	}
+	for _, c := range []struct {
+		memory            int64
+		configured, parts int
+	}{
+		{need(1), 1, 1}, {need(1) - 1, 1, 2}, {need(2), 1, 2}, {need(4), 2, 4}, {need(12), 1, 12}, {need(1), 3, 3},
+		{1 << 10, 2, 2}, // nothing fits: as configured
+	} {
+		s := s
+		s.Train.Accumulate, s.Backend = c.configured, limited{s.Backend, c.memory}
+		parts, err := Split(s)
+		if err != nil || parts != c.parts {
+			t.Errorf("%d bytes for %d parts: split into %d (%v), want %d", c.memory, c.configured, parts, err, c.parts)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	s := newSetup(t)
 	s.Train.Accumulate, s.Train.PlotEvery = 2, 4

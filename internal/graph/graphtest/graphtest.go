@@ -28,7 +28,7 @@ type testCase struct {
 
 // suite is every case, named group/subject/variant.
 func suite() []testCase {
-	return slices.Concat(opCases(), networkCases(), stateCases(), programCases())
+	return slices.Concat(opCases(), networkCases(), stateCases(), programCases(), stepCases())
 }
 
 // RunAll tests a backend.
@@ -44,6 +44,7 @@ func RunAll(t *testing.T, b graph.Backend) {
 
 // loaded is a graph loaded on a backend.
 type loaded struct {
+	backend graph.Backend
 	graph   *graph.Graph
 	plan    *graph.Plan
 	state   graph.State
@@ -75,7 +76,7 @@ func openOn(b graph.Backend, g *graph.Graph, state graph.State, weights graph.Ar
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
-	return &loaded{g, plan, state, program}, nil
+	return &loaded{b, g, plan, state, program}, nil
 }
 
 func (s *loaded) close() error { return errors.Join(s.program.Close(), s.state.Close()) }
@@ -107,6 +108,20 @@ func (s *loaded) read(a graph.Arena) ([]float32, error) {
 	return values, nil
 }
 
+// tolerance is relative to the largest value compared, and a backend's precision
+// chooses it.
+type tolerance struct{ fp32, tf32, bf16 float64 }
+
+func (t tolerance) of(b graph.Backend) float64 {
+	switch b.Precision() {
+	case graph.TF32:
+		return t.tf32
+	case graph.BF16:
+		return t.bf16
+	}
+	return t.fp32
+}
+
 // pair is a graph loaded on the backend under test and on the reference, with
 // the same weights.
 type pair struct{ got, want *loaded }
@@ -132,8 +147,10 @@ func withPair(b graph.Backend, g *graph.Graph, weights []float32, f func(p *pair
 	return errors.Join(f(p), p.got.close(), p.want.close())
 }
 
-// compareRun runs both and compares every output.
-func (p *pair) compareRun(feeds graph.Feeds, tolerance float64) error {
+// compareRun runs both and compares every output, with the tolerance of the
+// backend's precision.
+func (p *pair) compareRun(feeds graph.Feeds, t tolerance) error {
+	allowed := t.of(p.got.backend)
 	want, err := p.want.run(feeds)
 	if err != nil {
 		return fmt.Errorf("reference: %w", err)
@@ -144,7 +161,7 @@ func (p *pair) compareRun(feeds graph.Feeds, tolerance float64) error {
 	}
 	var wrong []error
 	for _, o := range p.got.graph.Outputs {
-		wrong = append(wrong, compare(o.Name, o.Shape, got[o.Name], want[o.Name], tolerance, 0))
+		wrong = append(wrong, compare(o.Name, o.Shape, got[o.Name], want[o.Name], allowed, 0))
 	}
 	return errors.Join(wrong...)
 }
@@ -152,7 +169,8 @@ func (p *pair) compareRun(feeds graph.Feeds, tolerance float64) error {
 // compareArena compares an arena parameter by parameter, and checks that the
 // gaps between parameters are zero. Values below floor times the largest of the
 // arena, zero but for rounding, are held against that floor.
-func (p *pair) compareArena(a graph.Arena, tolerance, floor float64) error {
+func (p *pair) compareArena(a graph.Arena, t tolerance, floor float64) error {
+	allowed := t.of(p.got.backend)
 	want, err := p.want.read(a)
 	if err != nil {
 		return fmt.Errorf("reference: %w", err)
@@ -173,7 +191,7 @@ func (p *pair) compareArena(a graph.Arena, tolerance, floor float64) error {
 		gap(spec.Offset)
 		end = spec.Offset + spec.Len
 		name := fmt.Sprintf("%v of %s", a, spec.Name)
-		wrong = append(wrong, compare(name, spec.Shape, got[spec.Offset:end], want[spec.Offset:end], tolerance, least))
+		wrong = append(wrong, compare(name, spec.Shape, got[spec.Offset:end], want[spec.Offset:end], allowed, least))
 	}
 	gap(len(got))
 	return summary(wrong)

@@ -157,7 +157,7 @@ func weightsChange(b graph.Backend, batch int, keep bool) error {
 		// An Eps of 1 keeps the sign of gradients that are zero but for rounding
 		// out of the weights.
 		u := graph.Update{Step: 1, LR: 1, Beta1: 0.9, Beta2: 0.99, Eps: 1, EMADecay: 0.5}
-		if err := (states{p, l}).update(u); err != nil {
+		if err := (states{p, l}).updateWithin(u, gradients); err != nil {
 			return err
 		}
 		if err := both("after Update"); err != nil {

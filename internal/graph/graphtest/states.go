@@ -10,7 +10,7 @@ import (
 
 // updated is the tolerance of arenas after some steps of Adam, relative to
 // their largest value: a few roundings a step.
-const updated = 2e-6
+var updated = tolerance{2e-6, 2e-6, 2e-6}
 
 var arenas = []graph.Arena{graph.Params, graph.EMA, graph.Grads, graph.AdamM, graph.AdamV}
 
@@ -68,7 +68,9 @@ func (s states) accumulate(first bool, scale float64) error {
 }
 
 // update makes one step on both and compares the norms.
-func (s states) update(u graph.Update) error {
+func (s states) update(u graph.Update) error { return s.updateWithin(u, updated) }
+
+func (s states) updateWithin(u graph.Update, t tolerance) error {
 	want, err := s.want.state.Update(u)
 	if err != nil {
 		return fmt.Errorf("reference: %w", err)
@@ -77,7 +79,7 @@ func (s states) update(u graph.Update) error {
 	if err != nil {
 		return fmt.Errorf("update: %w", err)
 	}
-	if !(math.Abs(got-want) <= updated*want) {
+	if !(math.Abs(got-want) <= t.of(s.got.backend)*want) {
 		return fmt.Errorf("step %d: gradient norm %v, want %v", u.Step, got, want)
 	}
 	return nil
@@ -264,7 +266,7 @@ func accumulateParts(s states) error {
 	if err != nil {
 		return err
 	}
-	alike := compare("weights after the parts and after their sum", graph.Shape{len(whole)}, parts, whole, updated, 0)
+	alike := compare("weights after the parts and after their sum", graph.Shape{len(whole)}, parts, whole, updated.fp32, 0)
 	return errors.Join(alike, s.write(graph.Grads, arena(s.layout, 7, 1)), s.update(smoothAdam), s.compare())
 }
 
