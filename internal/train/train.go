@@ -153,6 +153,9 @@ func (j *Job) Run(ctx context.Context) (err error) {
 			}
 			return &Stopped{t.at.Step, j.Train.Steps}
 		}
+		if next.lost {
+			return t.failed(next.err)
+		}
 		if next.err != nil {
 			return errors.Join(next.err, t.save())
 		}
@@ -190,6 +193,7 @@ func (j *Job) Run(ctx context.Context) (err error) {
 type staged struct {
 	cursor data.Cursor // behind the batch
 	err    error
+	lost   bool // the error is the device's, not the data's
 }
 
 // stage reads the batch of step k and hands it to the device.
@@ -198,7 +202,8 @@ func (t *trainer) stage(ctx context.Context, k int) staged {
 	if err != nil {
 		return staged{err: err}
 	}
-	return staged{t.loader.Cursor(), t.stepper.stage(k, batch)}
+	err = t.stepper.stage(k, batch)
+	return staged{cursor: t.loader.Cursor(), err: err, lost: err != nil}
 }
 
 // due reports whether something done every so many steps, and at the end, is
@@ -309,7 +314,7 @@ func (t *trainer) save() error {
 		return nil
 	}
 	if err := checkpoint.Write(t.Dir.Checkpoint(t.at.Step), t.Config, t.at, t.state); err != nil {
-		return err
+		return t.failed(err)
 	}
 	t.saved = t.at.Step
 	if err := t.Dir.Prune(t.Train.KeepLast, t.Train.KeepEvery); err != nil {
@@ -318,8 +323,8 @@ func (t *trainer) save() error {
 	return nil
 }
 
-// failed explains an error of a step. No checkpoint is written: the newest one is
-// from before the error.
+// failed explains an error of a step or a checkpoint: the newest checkpoint is from
+// before it.
 func (t *trainer) failed(cause error) error {
 	advice := ""
 	if errors.Is(cause, errDiverged) {

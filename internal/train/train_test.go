@@ -44,6 +44,10 @@ func newSetup(t *testing.T) Setup {
 	t.Helper()
 	b := cpu.New(2, isa.Detect())
 	t.Cleanup(func() { b.Close() })
+	return setupOn(t, b)
+}
+
+func setupOn(t *testing.T, b graph.Backend) Setup {
 	s := Setup{
 		Seed: 1,
 		Data: data.Config{Name: "shapes", Width: 8, Height: 8, Channels: 3, Workers: 2, Prefetch: 2, MaxSkipped: 1, Flip: true},
@@ -127,32 +131,37 @@ func wantError(t *testing.T, err error, want ...string) {
 
 func TestResumedRunEqualsUnbrokenOne(t *testing.T) {
 	for _, accumulate := range []int{1, 2} {
-		unbroken := newSetup(t)
-		unbroken.Train.Accumulate = accumulate
-		run(t, unbroken)
+		compareResumed(t, newSetup(t), accumulate)
+	}
+}
 
-		broken := unbroken
-		broken.Dir = newDir(t)
-		stopAfter(t, broken, 1)
-		broken.Resume = true
-		stopAfter(t, broken, 4)
-		run(t, broken)
-		if !bytes.Equal(content(t, unbroken.Dir.Checkpoint(6)), content(t, broken.Dir.Checkpoint(6))) {
-			t.Errorf("accumulate %d: the checkpoints differ", accumulate)
-		}
-		if !bytes.Equal(content(t, unbroken.Dir.SampleGrid(6)), content(t, broken.Dir.SampleGrid(6))) {
-			t.Errorf("accumulate %d: the sample grids differ", accumulate)
-		}
-		if want := []int{6}; !slices.Equal(steps(t, broken.Dir), want) {
-			t.Errorf("checkpoints %v, want %v", steps(t, broken.Dir), want)
-		}
-		a, b := metrics(t, unbroken.Dir), metrics(t, broken.Dir)
-		for i := range a {
-			a[i].ImagesPerSecond, a[i].DataWait, b[i].ImagesPerSecond, b[i].DataWait = 0, 0, 0, 0
-		}
-		if !slices.Equal(a, b) || len(a) != 3 {
-			t.Errorf("metrics %v\nand %v", a, b)
-		}
+// compareResumed compares a run with one that is stopped twice, everything they
+// leave on the disk.
+func compareResumed(t *testing.T, unbroken Setup, accumulate int) {
+	unbroken.Train.Accumulate = accumulate
+	run(t, unbroken)
+
+	broken := unbroken
+	broken.Dir = newDir(t)
+	stopAfter(t, broken, 1)
+	broken.Resume = true
+	stopAfter(t, broken, 4)
+	run(t, broken)
+	if !bytes.Equal(content(t, unbroken.Dir.Checkpoint(6)), content(t, broken.Dir.Checkpoint(6))) {
+		t.Errorf("accumulate %d: the checkpoints differ", accumulate)
+	}
+	if !bytes.Equal(content(t, unbroken.Dir.SampleGrid(6)), content(t, broken.Dir.SampleGrid(6))) {
+		t.Errorf("accumulate %d: the sample grids differ", accumulate)
+	}
+	if want := []int{6}; !slices.Equal(steps(t, broken.Dir), want) {
+		t.Errorf("checkpoints %v, want %v", steps(t, broken.Dir), want)
+	}
+	a, b := metrics(t, unbroken.Dir), metrics(t, broken.Dir)
+	for i := range a {
+		a[i].ImagesPerSecond, a[i].DataWait, b[i].ImagesPerSecond, b[i].DataWait = 0, 0, 0, 0
+	}
+	if !slices.Equal(a, b) || len(a) != 3 {
+		t.Errorf("metrics %v\nand %v", a, b)
 	}
 }
 
