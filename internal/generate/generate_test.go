@@ -78,6 +78,32 @@ func newGenerator(t *testing.T, sampler string, batch int) *Generator {
 	}
 }
 
+// limited is a device with so many bytes of memory.
+type limited struct {
+	graph.Backend
+	memory int64
+}
+
+func (l limited) Memory() int64 { return l.memory }
+
+func TestTooLargeABatchNamesOneThatFits(t *testing.T) {
+	b, state := newState(t)
+	g, err := model.Reverse(config, size, 8, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := graph.Compile(g, limited{b, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for memory, want := range map[int64]string{4 * int64(plan.Arena+plan.Kept): "a batch of 8 would fit", 1: "not even one image fits"} {
+		_, err := NewReverse(limited{b, memory}, state, graph.EMA, config, size, 33, true)
+		if err == nil || !strings.Contains(err.Error(), "a batch of 33 images: this needs ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: %v, want %q", memory, err, want)
+		}
+	}
+}
+
 func draw(t *testing.T, g *Generator, n int, noise []float32) []float32 {
 	t.Helper()
 	var images []float32

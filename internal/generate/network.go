@@ -24,11 +24,7 @@ type Network struct {
 // NewNetwork compiles the network for batches of up to batch images, on the
 // weights, graph.Params or graph.EMA, of a state.
 func NewNetwork(b graph.Backend, state graph.State, weights graph.Arena, c model.Config, size model.Size, batch int) (*Network, error) {
-	g, err := model.Inference(c, size, batch)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := compile(b, g, batch)
+	plan, err := compile(b, batch, func(n int) (*graph.Graph, error) { return model.Inference(c, size, n) })
 	if err != nil {
 		return nil, err
 	}

@@ -28,27 +28,37 @@ type Reverse struct {
 // images, on the weights, graph.Params or graph.EMA, of a state. With clip it
 // keeps every prediction of x_0 in [-1, 1].
 func NewReverse(b graph.Backend, state graph.State, weights graph.Arena, c model.Config, size model.Size, batch int, clip bool) (*Reverse, error) {
-	g, err := model.Reverse(c, size, batch, clip)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := compile(b, g, batch)
+	plan, err := compile(b, batch, func(n int) (*graph.Graph, error) { return model.Reverse(c, size, n, clip) })
 	if err != nil {
 		return nil, err
 	}
 	return LoadReverse(b, plan, state, weights)
 }
 
-// compile plans a graph on a batch of images and checks that it fits.
-func compile(b graph.Backend, g *graph.Graph, batch int) (*graph.Plan, error) {
-	plan, err := graph.Compile(g, b)
-	if err != nil {
-		return nil, err
+// compile plans the graph of a batch of images and checks that it fits; if not, it
+// says which batch would.
+func compile(b graph.Backend, batch int, build func(n int) (*graph.Graph, error)) (*graph.Plan, error) {
+	var tooLarge error
+	for n := batch; n > 0; n /= 2 {
+		g, err := build(n)
+		if err != nil {
+			return nil, err
+		}
+		plan, err := graph.Compile(g, b)
+		if err != nil {
+			return nil, err
+		}
+		err = graph.CheckMemory(b, 4*int64(plan.Arena+plan.Kept))
+		switch {
+		case err == nil && n == batch:
+			return plan, nil
+		case err == nil:
+			return nil, fmt.Errorf("%w: a batch of %d would fit", tooLarge, n)
+		case n == batch:
+			tooLarge = fmt.Errorf("a batch of %d images: %w", batch, err)
+		}
 	}
-	if err := graph.CheckMemory(b, 4*int64(plan.Arena+plan.Kept)); err != nil {
-		return nil, fmt.Errorf("a batch of %d images: %w: use a smaller one", batch, err)
-	}
-	return plan, nil
+	return nil, fmt.Errorf("%w, and not even one image fits", tooLarge)
 }
 
 // LoadReverse makes a plan of model.Reverse ready to run.
