@@ -1,5 +1,6 @@
 # Go alone builds, tests and runs everything; make only gives the commands names.
 .PHONY: build test lint bench bench-vs-torch golden generate clean
+.PHONY: cuda cuda-env standin standin-env test-cuda door kernels kernels-check ptxcheck
 
 build: ## the program, for the CPU, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ddpm ./cmd/ddpm
@@ -19,10 +20,57 @@ bench-vs-torch: ## training and sampling steps beside PyTorch's (needs python3 w
 	scripts/bench-vs-torch.sh
 
 generate: ## the assembly of the CPU kernels
-	go generate ./...
+	go generate ./internal/graph/cpu/...
 
 golden: ## testdata/ from an independent PyTorch model (needs python3 with torch and numpy)
 	cd scripts/reference && python3 golden.py ../../testdata && python3 steps.py ../../testdata && python3 heads.py ../../testdata
 
 clean:
-	rm -rf bin
+	rm -rf bin build
+
+# The CUDA backend. gorgonia.org/cu wants a cuda.h and a libcuda: it gets ours, which
+# need no CUDA toolkit. cgo puts these flags before cu's own, so they win over an
+# installed one. Go does not see that headers and libraries outside of a package
+# change; a folder named after their checksum makes it.
+CUDA := internal/graph/cuda
+DOOR := $(CUDA)/driver/door
+DOOR_FILES := $(wildcard $(DOOR)/*.c $(DOOR)/*.S $(DOOR)/*.h $(DOOR)/include/*.h)
+DOOR_BUILD := build/door/$(firstword $(shell cat $(DOOR_FILES) | cksum))
+CUDA_CC = $(shell go env CC)
+export_cuda = export CGO_ENABLED=1 \
+	CGO_CFLAGS='-O2 -g "-I$(CURDIR)/$(DOOR_BUILD)/include"' \
+	CGO_LDFLAGS='-O2 -g "-L$(CURDIR)/$(DOOR_BUILD)"'
+export_standin = $(export_cuda) DDPM_LIBCUDA='$(CURDIR)/build/standin/libcuda.so.1'
+
+cuda: door ## the program with the CUDA backend, into bin/ (needs gcc, no CUDA toolkit)
+	$(export_cuda) && go build -trimpath -tags gpu -o bin/ddpm ./cmd/ddpm
+
+cuda-env: door ## what go needs for -tags gpu: eval "$$(make -s cuda-env)"
+	@:$(info $(export_cuda))
+
+standin: ## a driver that runs the CUDA kernels on the CPU, for tests (needs g++)
+	$(CUDA)/standin/build.sh build/standin
+
+standin-env: door standin ## cuda-env, with the stand-in as the driver
+	@:$(info $(export_standin))
+
+test-cuda: door standin ## the CUDA backend, without a GPU
+	$(export_standin) && go vet -tags gpu ./$(CUDA)/... ./cmd/ddpm && go test -count=1 -tags gpu ./$(CUDA)/...
+
+door: $(DOOR_BUILD)/libcuda.a
+
+$(DOOR_BUILD)/libcuda.a: $(DOOR_FILES)
+	@mkdir -p $(DOOR_BUILD)/include
+	cp $(DOOR)/include/*.h $(DOOR_BUILD)/include
+	$(CUDA_CC) -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -I$(DOOR)/include -c -o $(DOOR_BUILD)/door.o $(DOOR)/door.c
+	$(CUDA_CC) -c -o $(DOOR_BUILD)/slots.o $(DOOR)/slots.S
+	$(AR) rcs $@ $(DOOR_BUILD)/door.o $(DOOR_BUILD)/slots.o
+
+kernels: ## params.go and PTX of the CUDA kernels (needs clang-19)
+	go generate ./$(CUDA)/kernels
+
+kernels-check: ## that they are what the sources compile to
+	go run ./$(CUDA)/kernels/gen -dir $(CUDA)/kernels -check
+
+ptxcheck: ## registers and spills of the CUDA kernels (needs NVIDIA's PTX compiler)
+	$(CUDA)/kernels/ptxcheck/ptxcheck.sh

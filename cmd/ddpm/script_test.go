@@ -24,21 +24,35 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"ddpm": main}
 
 // The scripts type commands as a user does, on the smallest model there can be:
 // the configuration tiny, which every script finds.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata", nil) }
+
+// runScripts runs the scripts of a folder. They see, of the environment, the
+// variables that are passed.
+func runScripts(t *testing.T, dir string, passed []string) {
 	tiny, err := os.ReadFile("testdata/tiny.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[signalled{}] = new(*exec.Cmd)
+			for _, name := range passed {
+				env.Setenv(name, os.Getenv(name))
+			}
 			if err := os.Mkdir(filepath.Join(env.WorkDir, "configs"), 0o777); err != nil {
 				return err
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "configs", "tiny.yaml"), tiny, 0o666)
+		},
+		Condition: func(name string) (bool, error) {
+			// What only the driver's stand-in can be made to do.
+			if name == "standin" {
+				return os.Getenv("DDPM_LIBCUDA") != "", nil
+			}
+			return false, fmt.Errorf("no condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"same": same, "await": await, "signal": send, "code": code,

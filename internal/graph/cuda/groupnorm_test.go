@@ -1,0 +1,145 @@
+//go:build gpu && !cpu
+
+package cuda
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"ddpm/internal/graph"
+)
+
+// normCase is a normalisation of x, or of two parts of it.
+type normCase struct {
+	parts   []value
+	groups  int
+	eps     float64
+	dy      storage
+	bigger  float64 // tolerance of what follows from the statistics
+	offsets bool    // the mean is far from zero
+}
+
+// cases are all operations of the normalisation, each on what the definitions of
+// those before it give.
+func (n normCase) cases(t *testing.T) []opTest {
+	joined := len(n.parts) > 1
+	shape := n.parts[0].Shape.Clone()
+	wrap := func(op graph.Op) graph.Op { return op }
+	if joined {
+		shape[3] += n.parts[1].Shape[3]
+		wrap = func(op graph.Op) graph.Op { return graph.Joined{Of: op} }
+	}
+	c := shape[3]
+	given := func(op graph.Op, in ...value) value {
+		out, err := define(op, in...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := value{Operand: out}
+		for i := range v.Data {
+			v.Data[i] = float32s.round(v.Data[i])
+		}
+		return v
+	}
+	statistics := graph.GroupNormStats{Groups: n.groups, Eps: n.eps}
+	cases := []opTest{{op: wrap(statistics), in: n.parts, tolerance: 2e-6}}
+	stats := given(wrap(statistics), n.parts...)
+	gamma, beta := spreadOf(float32s, 1, 0.3, c), spreadOf(float32s, 0, 1, c)
+	dy, residual := spreadOf(n.dy, 0, 1, shape...), spreadOf(n.dy, 0, 2, shape...)
+	for _, silu := range []bool{false, true} {
+		operands := slices.Concat(n.parts, []value{stats, gamma, beta})
+		forward := graph.GroupNorm{Groups: n.groups, SiLU: silu}
+		cases = append(cases, opTest{op: wrap(forward), in: operands, out: n.dy, tolerance: n.bigger})
+
+		operands = append(slices.Clip(operands), dy)
+		sums := wrap(graph.GroupNormGradSums(forward))
+		cases = append(cases, opTest{op: sums, in: operands, tolerance: n.bigger})
+
+		operands = append(slices.Clip(operands), given(sums, operands...))
+		data := wrap(graph.GroupNormGradData(forward))
+		cases = append(cases, opTest{op: data, in: operands, out: n.dy, tolerance: n.bigger})
+
+		operands = append(slices.Clip(operands), residual)
+		added := opTest{op: graph.Plus{Of: data}, in: operands, out: n.dy, tolerance: n.bigger}
+		cases = append(cases, added)
+		added.over = len(operands)
+		cases = append(cases, added)
+	}
+	return cases
+}
+
+func TestGroupNorm(t *testing.T) {
+	var all []normCase
+	for _, s := range []storage{float32s, bfloat16s} {
+		tolerance := 1e-5
+		x := func(shape ...int) value { return normals(s, shape...) }
+		y := func(shape ...int) value { return spreadOf(s, -1, 1, shape...) }
+		for _, n := range []normCase{
+			{parts: []value{x(2, 32, 32, 64)}, groups: 32},  // several chunks
+			{parts: []value{x(3, 4, 4, 96)}, groups: 32},    // one block an image
+			{parts: []value{x(1, 41, 41, 13)}, groups: 13},  // odd, several chunks
+			{parts: []value{x(1, 3, 3, 517)}, groups: 11},   // odd, several slabs
+			{parts: []value{x(1, 2, 2, 4112)}, groups: 257}, // several slabs
+			{parts: []value{x(1, 1, 1, 24)}, groups: 4},
+			{parts: []value{x(2, 24, 24, 24), y(2, 24, 24, 40)}, groups: 4}, // a group of both
+			{parts: []value{x(2, 4, 4, 16), y(2, 4, 4, 8)}, groups: 1},
+			{parts: []value{x(2, 5, 5, 3), y(2, 5, 5, 13)}, groups: 2},
+			{parts: []value{x(1, 20, 20, 7), y(1, 20, 20, 41)}, groups: 3},
+		} {
+			n.dy, n.bigger, n.eps = s, tolerance, 1e-6
+			all = append(all, n)
+		}
+	}
+	all = append(all,
+		// Parts of different storage, and an output unlike them.
+		normCase{parts: []value{normals(bfloat16s, 2, 6, 6, 8), normals(float32s, 2, 6, 6, 5)}, groups: 1, bigger: 1e-5, eps: 1e-6},
+		normCase{parts: []value{normals(float32s, 2, 6, 6, 3), normals(float32s, 2, 6, 6, 5)}, groups: 2, dy: bfloat16s, bigger: 1e-5, eps: 1e-6},
+		normCase{parts: []value{normals(float32s, 2, 6, 6, 16)}, groups: 2, dy: bfloat16s, bigger: 1e-5, eps: 1e-6},
+		normCase{parts: []value{shifted(normals(float32s, 2, 6, 6, 16), 4)}, groups: 2, bigger: 1e-5, eps: 1e-6},
+	)
+	for _, n := range all {
+		runAll(t, n.cases(t))
+	}
+}
+
+// TestGroupNormFarFromZero has means of 1000 standard deviations: what squares
+// would lose, and one pixel far from the others, where a block begins.
+func TestGroupNormFarFromZero(t *testing.T) {
+	for _, shape := range [][]int{{2, 8, 8, 24}, {1, 32, 32, 64}, {1, 41, 41, 13}} {
+		far := spreadOf(float32s, 1000, 1, shape...)
+		outlier := spreadOf(float32s, 0, 1, shape...)
+		for c := range shape[3] {
+			outlier.Data[c] = 300
+		}
+		groups := shape[3]
+		if groups > 13 {
+			groups = 8
+		}
+		for _, c := range []struct {
+			x         value
+			tolerance float64 // of rstd, about 1
+		}{{far, 1e-4}, {outlier, 1e-5}} {
+			op := graph.GroupNormStats{Groups: groups, Eps: 1e-6}
+			test := opTest{op: op, in: []value{c.x}}
+			d := deviceFor(t)
+			var got []float64
+			if err := d.Do(func() (err error) { got, err = test.compute(d); return err }); err != nil {
+				t.Fatal(err)
+			}
+			want, err := define(op, c.x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(got); i += 2 {
+				mean, rstd := want.Data[i], want.Data[i+1]
+				if off := got[i+1]/rstd - 1; !(math.Abs(off) < c.tolerance) {
+					t.Errorf("%v: 1/standard deviation of group %d is %v, want %v", shape, i/2, got[i+1], rstd)
+				}
+				if !(math.Abs(got[i]-mean) < 3e-7*(math.Abs(mean)+1/rstd)) {
+					t.Errorf("%v: mean of group %d is %v, want %v", shape, i/2, got[i], mean)
+				}
+			}
+		}
+	}
+}

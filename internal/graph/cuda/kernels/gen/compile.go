@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// architecture is one set of PTX files: what runs on a range of devices.
+type architecture struct {
+	set string // folder in ptx/
+	gpu string // what the compiler calls it
+	ptx string // version of the language: an older driver refuses a newer one
+}
+
+var architectures = []architecture{
+	{set: "sm_80", gpu: "sm_80", ptx: "ptx80"},
+}
+
+// flags compile CUDA C++ for the device alone, without a CUDA toolkit: neither
+// its headers nor its libraries.
+func (a architecture) flags() []string {
+	return []string{
+		"-x", "cuda", "--cuda-device-only", "-nocudainc", "-nocudalib", "-std=c++17", "-O3",
+		"-Wall", "-Werror",
+		"--cuda-gpu-arch=" + a.gpu, "--cuda-feature=+" + a.ptx,
+	}
+}
+
+// compileAll compiles every source for every architecture, a few at a time, and
+// holds the structs of params.go to the compiler's layout of them.
+func compileAll(dir, compiler string, sources []string, unit *unit) (files, error) {
+	made := files{}
+	var failed []error
+	var lock sync.Mutex
+	var running sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU())
+	for _, source := range sources {
+		for _, a := range architectures {
+			running.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				ptx, err := a.compile(dir, compiler, moduleOf(source), unit)
+				lock.Lock()
+				defer lock.Unlock()
+				if err != nil {
+					failed = append(failed, err)
+					return
+				}
+				made[ptxName(a, source)] = ptx
+			})
+		}
+	}
+	running.Wait()
+	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return made, errors.Join(failed...)
+}
+
+// moduleOf is the name of what a source is compiled to.
+func moduleOf(source string) string { return strings.TrimSuffix(filepath.Base(source), ".cu") }
+
+// ptxName is where it lies, below the folder of the sources.
+func ptxName(a architecture, source string) string {
+	return "ptx/" + a.set + "/" + moduleOf(source) + ".ptx"
+}
+
+// compile makes the PTX of one source.
+func (a architecture) compile(dir, compiler, name string, unit *unit) ([]byte, error) {
+	args := append(a.flags(), "-S", "-I.", name+".cu", "-o", "-")
+	ptx, err := clang(dir, compiler, nil, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := unit.checkEntries(name, ptx); err != nil {
+		return nil, err
+	}
+	args = append(a.flags(), "-fsyntax-only", "-I.", "-")
+	if _, err := clang(dir, compiler, unit.layoutAssertions(name), args); err != nil {
+		return nil, fmt.Errorf("the Go structs of %s.cu would not have the compiler's layout: %w", name, err)
+	}
+	return normalise(name, ptx), nil
+}
+
+// clang runs the compiler in the folder of the sources, so that no path gets
+// into what it writes. Its messages are the error.
+func clang(dir, compiler string, stdin []byte, args []string) ([]byte, error) {
+	cmd := exec.Command(compiler, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Stdin = bytes.NewReader(stdin)
+	var out, messages bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &messages
+	err := cmd.Run()
+	var status *exec.ExitError
+	switch {
+	case err == nil:
+		return out.Bytes(), nil
+	case errors.As(err, &status) && messages.Len() > 0:
+		return nil, fmt.Errorf("%s failed:\n%s", compiler, bytes.TrimSpace(messages.Bytes()))
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, fmt.Errorf("%w; Debian's package is clang-19, and CLANG=NAME names another compiler", err)
+	}
+	return nil, fmt.Errorf("%s: %w", compiler, err)
+}
+
+func compilerVersion(compiler string) string {
+	out, err := exec.Command(compiler, "--version").Output()
+	if err != nil {
+		return compiler
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	return first
+}
+
+// normalise drops the compiler's comments, which tell of its version and inner
+// names, and blanks.
+func normalise(name string, ptx []byte) []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "// Code generated from %s.cu by gen; DO NOT EDIT.\n", name)
+	for line := range strings.Lines(string(ptx)) {
+		line, _, _ = strings.Cut(line, "//")
+		if line = strings.TrimRight(line, " \t\r\n"); line != "" {
+			out.WriteString(line + "\n")
+		}
+	}
+	return out.Bytes()
+}
+
+var entryLine = regexp.MustCompile(`(?m)^\.visible \.entry (\w+)\(`)
+
+// checkEntries compares the kernels found in the source with those compiled.
+func (u *unit) checkEntries(module string, ptx []byte) error {
+	var compiled, declared []string
+	for _, m := range entryLine.FindAllSubmatch(ptx, -1) {
+		compiled = append(compiled, string(m[1]))
+	}
+	for _, k := range u.kernels {
+		if k.module == module {
+			declared = append(declared, k.name)
+		}
+	}
+	for _, name := range compiled {
+		if !slices.Contains(declared, name) {
+			return fmt.Errorf("%s.cu: kernel %s is not written as `KERNEL BOUNDS(...) %s(NameParams p)`", module, name, name)
+		}
+	}
+	for _, name := range declared {
+		if !slices.Contains(compiled, name) {
+			return fmt.Errorf("%s.cu: kernel %s is in the source but not in what was compiled", module, name)
+		}
+	}
+	return nil
+}
+
+// layoutAssertions is a program that compiles only if the sizes and offsets
+// computed here are the compiler's.
+func (u *unit) layoutAssertions(module string) []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "#include \"%s.cu\"\n", module)
+	for _, s := range u.usedBy(module) {
+		fmt.Fprintf(&out, "static_assert(sizeof(%s) == %d, \"size of %s\");\n", s.name, s.size, s.name)
+		for _, f := range s.fields {
+			fmt.Fprintf(&out, "static_assert(__builtin_offsetof(%s, %s) == %d, \"offset of %s.%s\");\n",
+				s.name, f.name, f.offset, s.name, f.name)
+		}
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,159 @@
+package kernels
+
+import (
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// entry is a kernel as the compiled PTX declares it: the parameter list, then the
+// directives up to the body.
+var entry = regexp.MustCompile(`(?s)\.visible \.entry (\w+)\(([^)]*)\)(.*?)\{`)
+
+// param is a struct passed by value.
+var param = regexp.MustCompile(`^\s*\.param \.align (\d+) \.b8 \w+_param_0\[(\d+)\]\s*$`)
+
+// Each kernel of the table is in its module of every set, and takes one struct of
+// the size of its twin here.
+func TestKernelsMatchPTX(t *testing.T) {
+	if len(All()) == 0 {
+		t.Fatal("there are no kernels")
+	}
+	for _, set := range Sets() {
+		modules, err := Modules(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiled := map[string]bool{}
+		for _, module := range modules {
+			text, err := PTX(set, module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range entry.FindAllStringSubmatch(text, -1) {
+				name := m[1]
+				compiled[name] = true
+				k, ok := Find(name)
+				if !ok || k.Module != module {
+					t.Errorf("%s/%s has kernel %s; the table has it in module %q", set, module, name, k.Module)
+					continue
+				}
+				p := param.FindStringSubmatch(m[2])
+				if p == nil {
+					t.Errorf("%s/%s: kernel %s takes %q, not one struct", set, module, name, strings.TrimSpace(m[2]))
+					continue
+				}
+				if align, size := number(t, p[1]), number(t, p[2]); size != int(k.Params.Size()) || align != k.Params.Align() {
+					t.Errorf("%s/%s: kernel %s takes %d bytes aligned to %d, and %v has %d aligned to %d",
+						set, module, name, size, align, k.Params, k.Params.Size(), k.Params.Align())
+				}
+				if !strings.Contains(m[3], ".maxntid ") {
+					t.Errorf("%s/%s: kernel %s has no BOUNDS", set, module, name)
+				}
+			}
+		}
+		for _, k := range All() {
+			if !compiled[k.Name] {
+				t.Errorf("%s: kernel %s of the table was not compiled; run make kernels", set, k.Name)
+			}
+		}
+	}
+}
+
+func number(t *testing.T, text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Every byte of a parameter struct belongs to a field: padding is explicit, so
+// that it does not depend on the machine Go compiles for.
+func TestParamsHaveNoHiddenPadding(t *testing.T) {
+	var check func(reflect.Type)
+	check = func(s reflect.Type) {
+		at := uintptr(0)
+		for i := range s.NumField() {
+			f := s.Field(i)
+			if f.Offset != at {
+				t.Errorf("%v.%s lies at %d, want %d", s, f.Name, f.Offset, at)
+			}
+			at = f.Offset + f.Type.Size()
+			inner := f.Type
+			for inner.Kind() == reflect.Array {
+				inner = inner.Elem()
+			}
+			if inner.Kind() == reflect.Struct {
+				check(inner)
+			}
+		}
+		if s.Size() != at {
+			t.Errorf("%v has %d bytes, its fields %d", s, s.Size(), at)
+		}
+	}
+	for _, k := range All() {
+		check(k.Params)
+	}
+}
+
+// A driver of the least version compiles the PTX, and the device it is for is the
+// one of its set.
+func TestPTXVersions(t *testing.T) {
+	version := regexp.MustCompile(`(?m)^\.version (\S+)\n\.target (\S+)\n\.address_size 64\n`)
+	for _, set := range Sets() {
+		modules, err := Modules(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, module := range modules {
+			text, err := PTX(set, module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := version.FindStringSubmatch(text)
+			if m == nil {
+				t.Errorf("%s/%s does not say what it is", set, module)
+				continue
+			}
+			// CUDA 12.n brought version 8.n of PTX.
+			if want := "8." + strconv.Itoa(LeastCUDA%1000/10); LeastCUDA/1000 != 12 || m[1] != want || m[2] != set {
+				t.Errorf("%s/%s is PTX %s for %s", set, module, m[1], m[2])
+			}
+		}
+	}
+}
+
+func TestSetFor(t *testing.T) {
+	for _, c := range []struct {
+		capability [2]int
+		set        string
+	}{
+		{[2]int{7, 5}, ""},
+		{[2]int{8, 0}, "sm_80"},
+		{[2]int{8, 9}, "sm_80"},
+		{[2]int{9, 0}, "sm_80"},
+		{[2]int{12, 0}, "sm_80"},
+	} {
+		if set, ok := SetFor(c.capability); set != c.set || ok != (c.set != "") {
+			t.Errorf("SetFor(%v) = %q, %t, want %q", c.capability, set, ok, c.set)
+		}
+	}
+	if Least() != [2]int{8, 0} {
+		t.Errorf("Least() = %v", Least())
+	}
+}
+
+func TestLookupsThatFail(t *testing.T) {
+	if k, ok := Find("no_such_kernel"); ok {
+		t.Errorf("found %v", k)
+	}
+	if _, err := Modules("sm_20"); err == nil || !strings.Contains(err.Error(), "only for sm_80") {
+		t.Errorf("Modules: %v", err)
+	}
+	if _, err := PTX("sm_80", "no_such_module"); err == nil || !strings.Contains(err.Error(), "no_such_module") {
+		t.Errorf("PTX: %v", err)
+	}
+}

@@ -1,0 +1,84 @@
+#!/bin/sh
+# ptxcheck.sh: registers, shared memory, spills and local memory of every kernel, as
+# the driver's compiler makes it for an A100 (sm_80) and an H100 (sm_90); no GPU is
+# needed. Fails where a kernel spills or does not compile.
+#
+#   ptxcheck.sh          all modules
+#   ptxcheck.sh conv_*   those, by name
+#   ptxcheck.sh --fetch  get the compiler from Debian, into build/; installs nothing
+#
+# The compiler is a library of the driver. Without a driver it comes from Debian's
+# package libnvidia-ptxjitcompiler1 (section non-free, 7 MB). PTXCOMPILER names
+# another libnvidia-ptxjitcompiler.so.1.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../../../../.."
+build=build/ptxcheck
+mkdir -p $build
+
+# fetch downloads and unpacks the package, with lists of its own, so that the
+# machine's are left as they are.
+fetch() {
+	apt=$PWD/$build/apt
+	rm -rf "$apt"
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	# shellcheck disable=SC1091
+	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite non-free" >"$apt/sources.list"
+	options="-o Dir::Etc::sourcelist=$apt/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$apt/lists -o Dir::Cache=$apt/cache -o APT::Sandbox::User=$(id -un)"
+	# shellcheck disable=SC2086
+	apt-get $options update
+	# shellcheck disable=SC2086
+	(cd "$apt" && apt-get $options download libnvidia-ptxjitcompiler1)
+	dpkg-deb -x "$apt"/libnvidia-ptxjitcompiler1_*.deb "$apt/root"
+	cp -L "$(find "$apt/root" -name libnvidia-ptxjitcompiler.so.1)" $build/
+	rm -rf "$apt"
+}
+
+if [ "${1:-}" = --fetch ]; then
+	fetch
+	exit
+fi
+
+library=${PTXCOMPILER:-}
+if [ -z "$library" ]; then
+	library=libnvidia-ptxjitcompiler.so.1
+	if [ -e $build/$library ]; then
+		library=$PWD/$build/$library
+	elif ! ldconfig -p | grep -q $library; then
+		echo "ptxcheck: there is no $library, which the NVIDIA driver brings; ptxcheck.sh --fetch gets it from Debian" >&2
+		exit 2
+	fi
+fi
+
+"${CC:-cc}" -O2 -Wall -Wextra -Werror -o $build/ptxcheck "$here/ptxcheck.c" -ldl
+
+if [ $# -eq 0 ]; then
+	set -- '*'
+fi
+modules=
+for pattern; do
+	for ptx in "$here"/../ptx/sm_80/$pattern.ptx; do
+		if [ ! -e "$ptx" ]; then
+			echo "ptxcheck: there is no module $pattern" >&2
+			exit 2
+		fi
+		modules="$modules $(basename "$ptx" .ptx)"
+	done
+done
+
+# Rows go to a file for each, so that those of modules checked side by side do not mix.
+status=0
+for module in $modules; do
+	for architecture in sm_80 sm_90; do
+		echo "$architecture $module"
+	done
+done | xargs -P "$(nproc)" -L 1 sh -c '
+	"$0/ptxcheck" "$1" "$3" "$2/$4.ptx" >"$0/$3-$4.txt" 2>&1
+' $build "$library" "$here/../ptx/sm_80" || status=1
+
+echo "target  registers  shared  spills   local  kernel (all but registers in bytes)"
+for module in $modules; do
+	cat $build/sm_80-"$module".txt $build/sm_90-"$module".txt
+done
+exit $status

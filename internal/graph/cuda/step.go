@@ -1,0 +1,244 @@
+//go:build gpu && !cpu
+
+package cuda
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cuda/driver"
+	"ddpm/internal/graph/cuda/kernels"
+)
+
+// step is an optimiser step of a state: one graph of the driver from the inputs of
+// all parts to the new weights. There are two of everything that is fed, a slot
+// each: while the graph of one slot runs, the inputs of the next step are uploaded
+// into the other, by another stream.
+type step struct {
+	*program
+	parts   int
+	slots   [2]slot
+	next    int         // the slot that is staged
+	fixed   kernels.Ptr // AccumulateScalarsParams of the first part and of the others
+	results kernels.Ptr // losses by part, then the gradient's norm
+	host    driver.Pinned
+	scalars driver.Pinned
+
+	doStage, doStart, doWait func() error
+	part                     int
+	update                   graph.Update
+	result                   graph.StepResult
+}
+
+// slot is the inputs of one step and the graph that reads them.
+type slot struct {
+	pinned driver.Pinned // inputs by part
+	staged kernels.Ptr   // where they are uploaded to
+	ready  *driver.Event // they have arrived
+	graph  *driver.Graph
+}
+
+// LoadStep makes a plan that trains ready to make steps of so many parts.
+func (b *Backend) LoadStep(plan *graph.Plan, s graph.State, parts int) (graph.Step, error) {
+	p, err := b.load(plan, s, graph.Params)
+	if err != nil {
+		return nil, err
+	}
+	st := &step{program: p, parts: parts}
+	st.doStage, st.doStart, st.doWait = st.stageNow, st.startNow, st.waitNow
+	if err := b.device.Do(st.prepare); err != nil {
+		return nil, errors.Join(st.explain(err), st.Close())
+	}
+	return st, nil
+}
+
+// prepare allocates the slots and captures their graphs.
+func (s *step) prepare() (err error) {
+	d := s.device
+	if s.results, err = d.zeroed(4 * (s.parts + 1)); err != nil {
+		return err
+	}
+	if s.host, err = d.AllocPinned(4 * (s.parts + 1)); err != nil {
+		return err
+	}
+	if s.scalars, err = d.AllocPinned(scalarBytes); err != nil {
+		return err
+	}
+	if s.parts > 1 {
+		if err := s.state.summing(); err != nil {
+			return err
+		}
+		if err := s.prepareSums(); err != nil {
+			return err
+		}
+	}
+	for i := range s.slots {
+		slot := &s.slots[i]
+		bytes := s.parts * s.feedBytes
+		if slot.pinned, err = d.AllocPinned(bytes); err != nil {
+			return err
+		}
+		if slot.staged, err = d.Alloc(int64(bytes)); err != nil {
+			return err
+		}
+		if slot.ready, err = d.NewEvent(false); err != nil {
+			return err
+		}
+		if slot.graph, err = d.stream.Capture(func() error { return s.queue(slot) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareSums writes the scalars with which parts are summed, which never change.
+func (s *step) prepareSums() (err error) {
+	if s.fixed, err = s.device.zeroed(2 * scalarBytes); err != nil {
+		return err
+	}
+	for i, first := range []bool{true, false} {
+		values := []kernels.AccumulateScalarsParams{accumulateScalars(first, 1/float64(s.parts))}
+		if err := s.device.stream.Write(s.fixed+kernels.Ptr(i*scalarBytes), structBytes(values)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queue is a whole step.
+func (s *step) queue(from *slot) error {
+	d, st := s.device, s.state
+	loss := s.at(s.plan.Outputs["loss"])
+	for part := range s.parts {
+		staged := from.staged + kernels.Ptr(part*s.feedBytes)
+		if err := d.stream.Copy(s.feeds, staged, int64(s.feedBytes)); err != nil {
+			return err
+		}
+		if err := s.program.queue(); err != nil {
+			return err
+		}
+		if err := d.stream.Copy(s.results+kernels.Ptr(4*part), loss.ptr, 4); err != nil {
+			return err
+		}
+		if s.parts == 1 {
+			continue
+		}
+		scalars := s.fixed + kernels.Ptr(min(part, 1)*scalarBytes)
+		sum := d.accumulateLaunches(st.sum, st.arenas[graph.Grads], st.layout.Size, scalars)
+		if err := d.runAll(sum); err != nil {
+			return err
+		}
+	}
+	update := st.fromGrads
+	if s.parts > 1 {
+		update = st.fromSum
+	}
+	if err := d.runAll(update); err != nil {
+		return err
+	}
+	norm := s.results + kernels.Ptr(4*s.parts)
+	if err := d.stream.Copy(norm, st.optimiser.norm, 4); err != nil {
+		return err
+	}
+	return d.stream.Download(s.host, s.results)
+}
+
+// Stage copies the inputs of a part to pinned memory and queues their upload, beside
+// the step that is running.
+func (s *step) Stage(part int, feeds graph.Feeds) error {
+	s.part, s.call.feeds = part, feeds
+	err := s.device.Do(s.doStage)
+	s.call.feeds = nil
+	return err
+}
+
+func (s *step) stageNow() error {
+	slot := &s.slots[s.next]
+	from, to := s.part*s.feedBytes, (s.part+1)*s.feedBytes
+	// Another part, or the same one staged before, may still be on its way.
+	if err := slot.ready.Synchronize(); err != nil {
+		return err
+	}
+	if err := s.fill(slot.pinned[from:to], s.call.feeds); err != nil {
+		return err
+	}
+	uploads := s.device.uploads
+	if err := uploads.Upload(slot.staged+kernels.Ptr(from), slot.pinned[from:to]); err != nil {
+		return err
+	}
+	return uploads.Record(slot.ready)
+}
+
+// Start queues the step.
+func (s *step) Start(ctx context.Context, u graph.Update) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.update = u
+	return s.device.Do(s.doStart)
+}
+
+func (s *step) startNow() error {
+	slot, stream := &s.slots[s.next], s.device.stream
+	s.next = 1 - s.next
+	if err := stream.Wait(slot.ready); err != nil {
+		return err
+	}
+	if err := s.state.refresh(graph.Params); err != nil {
+		return err
+	}
+	*structIn[kernels.AdamScalarsParams](s.scalars) = adamScalars(s.update)
+	if err := stream.Upload(s.state.scalars, s.scalars); err != nil {
+		return err
+	}
+	if err := stream.Launch(slot.graph); err != nil {
+		return err
+	}
+	s.state.stepped()
+	return nil
+}
+
+// Wait waits for the step.
+func (s *step) Wait() (graph.StepResult, error) {
+	err := s.device.Do(s.doWait)
+	return s.result, err
+}
+
+func (s *step) waitNow() error {
+	if err := s.device.stream.Synchronize(); err != nil {
+		return err
+	}
+	s.result = graph.StepResult{Part: -1, GradNorm: float64(floatIn(s.host[4*s.parts:]))}
+	for part := range s.parts {
+		loss := float64(floatIn(s.host[4*part:]))
+		s.result.Loss += loss / float64(s.parts)
+		if s.result.Part < 0 && (math.IsNaN(loss) || math.IsInf(loss, 0)) {
+			s.result.Part, s.result.GradNorm = part, math.NaN()
+		}
+	}
+	return nil
+}
+
+// Close frees what the steps run in.
+func (s *step) Close() error {
+	err := s.device.Do(func() error {
+		d := s.device
+		errs := []error{d.uploads.Synchronize(), d.stream.Synchronize()}
+		for i := range s.slots {
+			slot := &s.slots[i]
+			if slot.graph != nil {
+				errs = append(errs, slot.graph.Destroy())
+			}
+			if slot.ready != nil {
+				errs = append(errs, slot.ready.Destroy())
+			}
+			errs = append(errs, d.FreePinned(slot.pinned), d.Free(slot.staged))
+		}
+		errs = append(errs, d.FreePinned(s.host), d.FreePinned(s.scalars), d.Free(s.results), d.Free(s.fixed))
+		*s = step{program: s.program}
+		return errors.Join(errs...)
+	})
+	return errors.Join(err, s.program.Close())
+}
