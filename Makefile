@@ -1,6 +1,6 @@
 # Go alone builds, tests and runs everything; make only gives the commands names.
 .PHONY: build test lint bench bench-vs-torch golden generate clean
-.PHONY: cuda cuda-env standin standin-env test-cuda door kernels kernels-check ptxcheck
+.PHONY: cuda cuda-env standin standin-env test-cuda door kernels kernels-check ptxcheck gpu-bundle gpu-check image
 
 build: ## the program, for the CPU, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ddpm ./cmd/ddpm
@@ -54,8 +54,11 @@ standin: ## a driver that runs the CUDA kernels on the CPU, for tests (needs g++
 standin-env: door standin ## cuda-env, with the stand-in as the driver
 	@:$(info $(export_standin))
 
-test-cuda: door standin ## the CUDA backend, without a GPU
-	$(export_standin) && go vet -tags gpu ./$(CUDA)/... ./cmd/ddpm && go test -count=1 -tags gpu ./$(CUDA)/...
+test-cuda: door standin ## the CUDA backend, without a GPU, and that its tests can fail
+	$(export_standin) && go vet -tags gpu ./... && go test -count=1 -tags gpu ./$(CUDA)/... \
+		&& go test -count=1 -tags gpu -run GPU ./internal/model ./internal/train ./cmd/ddpm
+	$(CUDA)/standin/test.sh build/standin-test
+	$(export_standin) && $(CUDA)/mutations.sh build/mutations
 
 door: $(DOOR_BUILD)/libcuda.a
 
@@ -74,3 +77,12 @@ kernels-check: ## that they are what the sources compile to
 
 ptxcheck: ## registers and spills of the CUDA kernels (needs NVIDIA's PTX compiler)
 	$(CUDA)/kernels/ptxcheck/ptxcheck.sh
+
+gpu-bundle: ## what a GPU machine needs to check this tree, into build/ (needs gcc)
+	scripts/gpu-bundle.sh
+
+gpu-check: ## all that a GPU must show, in ten minutes and one table (after gpu-bundle, on a machine with a GPU)
+	scripts/gpu-check.sh --bin build/gpu
+
+image: ## a container image with the CUDA backend (needs docker)
+	docker build -f Dockerfile.cuda -t ddpm .

@@ -169,8 +169,13 @@ func (p *Plan) CheckMemory() error {
 	case err == nil:
 		return nil
 	case p.Train.Batch > p.Train.Accumulate:
-		return fmt.Errorf("train.batch %d, train.accumulate %d: %w: raise train.accumulate, which splits the batch, or lower train.batch or model.channels",
-			p.Train.Batch, p.Train.Accumulate, err)
+		advice := "lower train.batch or model.channels"
+		split := p.Setup
+		split.Train.Accumulate = split.Train.Batch
+		if finest, planning := NewPlan(split); planning == nil && finest.CheckMemory() == nil {
+			advice = "raise train.accumulate, which splits the batch, or " + advice
+		}
+		return fmt.Errorf("train.batch %d, train.accumulate %d: %w: %s", p.Train.Batch, p.Train.Accumulate, err, advice)
 	}
 	return fmt.Errorf("model.channels %d: %w: lower it", p.Model.Channels, err)
 }

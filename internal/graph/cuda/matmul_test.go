@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"testing"
@@ -19,13 +20,19 @@ type productCase struct {
 	precision graph.Precision
 	block     block
 	shares    int
+	// rounded are what the kernel rounds the operands to, if they are not exact.
+	rounded []value
 }
 
 func (c productCase) run(t *testing.T) {
 	onDevice := *deviceFor(t)
 	d := &onDevice
 	d.precision = c.precision
-	want, err := define(c.op, c.in...)
+	in := c.in
+	if c.rounded != nil {
+		in = c.rounded
+	}
+	want, err := define(c.op, in...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +152,7 @@ func TestProducts(t *testing.T) {
 		var cases []productCase
 		add := func(b block, shares int, tests ...opTest) {
 			for _, test := range tests {
-				cases = append(cases, productCase{test, precision, b, shares})
+				cases = append(cases, productCase{opTest: test, precision: precision, block: b, shares: shares})
 			}
 		}
 		for _, b := range d.blocks() {
@@ -223,6 +230,36 @@ func TestProductOperands(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name(), c.run)
+	}
+}
+
+// TF32 rounds to nearest, halves away from zero; tensor cores alone would truncate.
+func TestTF32Rounds(t *testing.T) {
+	rounded := func(in []value) []value {
+		var all []value
+		for _, v := range in {
+			r := value{Operand: graph.Operand{Shape: v.Shape}, storage: v.storage}
+			for _, x := range v.Data {
+				bits := (math.Float32bits(float32(x)) + 0x1000) &^ 0x1fff
+				r.Data = append(r.Data, float64(math.Float32frombits(bits)))
+			}
+			all = append(all, r)
+		}
+		return all
+	}
+	x, w := spreadOf(float32s, 0.25, 1, 2, 5, 7, 24), spreadOf(float32s, 0, 1, 3, 3, 24, 16)
+	dy, bias := spreadOf(float32s, 0.5, 1, 2, 5, 7, 16), value{Operand: graph.Operand{Shape: graph.Shape{16}}}
+	bias.Data = make([]float64, 16)
+	for _, b := range []block{block128x128, block64x64, blockAny} {
+		for _, test := range []opTest{
+			{op: same, in: []value{x, w, bias}},
+			{op: graph.Conv2DGradData{Conv2D: same, Height: 5, Width: 7}, in: []value{w, dy}},
+			{op: graph.Conv2DGradWeight{Conv2D: same, R: 3, S: 3}, in: []value{x, dy}},
+		} {
+			test.out, test.tolerance = float32s, productTolerance
+			c := productCase{opTest: test, precision: graph.TF32, block: b, shares: 1, rounded: rounded(test.in)}
+			t.Run(c.name(), c.run)
+		}
 	}
 }
 

@@ -403,3 +403,26 @@ func TestBytes(t *testing.T) {
 		t.Error("nothing has bytes")
 	}
 }
+
+// Memory of the host may lie in a struct that has pointers elsewhere.
+func TestCopiesOfPartsOfStructs(t *testing.T) {
+	d := openForTest(t)
+	type record struct {
+		name   *string
+		values [4]float32
+	}
+	name := "outside"
+	from, to := &record{&name, [4]float32{1, 2, 3, 4}}, &record{name: &name}
+	var s *Stream
+	var p kernels.Ptr
+	steps(t, d,
+		func() (err error) { s, err = d.NewStream(); return err },
+		func() (err error) { p, err = d.Alloc(16); return err },
+		func() error { return s.Write(p, Bytes(from.values[:])) },
+		func() error { return s.Read(Bytes(to.values[:]), p) },
+		func() error { return errors.Join(d.Free(p), s.Destroy()) },
+	)
+	if to.values != from.values {
+		t.Errorf("%v came back as %v", from.values, to.values)
+	}
+}

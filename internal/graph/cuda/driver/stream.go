@@ -2,6 +2,21 @@
 
 package driver
 
+/*
+#include <cuda.h>
+
+// The copies of cu take memory of the host as a void pointer, which has cgo look for
+// Go pointers in all of the object around it: a slice of a struct that has some would
+// be refused. These take bytes, which hold none.
+static CUresult write_bytes(CUdeviceptr to, unsigned char *from, size_t bytes, CUstream stream) {
+  return cuMemcpyHtoDAsync(to, from, bytes, stream);
+}
+static CUresult read_bytes(unsigned char *to, CUdeviceptr from, size_t bytes, CUstream stream) {
+  return cuMemcpyDtoHAsync(to, from, bytes, stream);
+}
+*/
+import "C"
+
 import (
 	"runtime"
 	"time"
@@ -48,8 +63,9 @@ func (s *Stream) Write(to kernels.Ptr, from []byte) error {
 	if len(from) == 0 {
 		return nil
 	}
-	if err := cu.MemcpyHtoDAsync(cu.DevicePtr(to), unsafe.Pointer(&from[0]), int64(len(from)), s.handle); err != nil {
-		return failure(err, "cuMemcpyHtoDAsync", "copying %d bytes to the GPU", len(from))
+	code := C.write_bytes(C.CUdeviceptr(to), (*C.uchar)(unsafe.SliceData(from)), C.size_t(len(from)), s.c())
+	if code != C.CUDA_SUCCESS {
+		return coded(code, "cuMemcpyHtoDAsync", "copying %d bytes to the GPU", len(from))
 	}
 	err := s.Synchronize()
 	runtime.KeepAlive(from)
@@ -62,8 +78,9 @@ func (s *Stream) Read(to []byte, from kernels.Ptr) error {
 	if len(to) == 0 {
 		return nil
 	}
-	if err := cu.MemcpyDtoHAsync(unsafe.Pointer(&to[0]), cu.DevicePtr(from), int64(len(to)), s.handle); err != nil {
-		return failure(err, "cuMemcpyDtoHAsync", "copying %d bytes from the GPU", len(to))
+	code := C.read_bytes((*C.uchar)(unsafe.SliceData(to)), C.CUdeviceptr(from), C.size_t(len(to)), s.c())
+	if code != C.CUDA_SUCCESS {
+		return coded(code, "cuMemcpyDtoHAsync", "copying %d bytes from the GPU", len(to))
 	}
 	err := s.Synchronize()
 	runtime.KeepAlive(to)

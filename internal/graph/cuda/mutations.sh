@@ -1,0 +1,72 @@
+#!/bin/sh
+# Shows that the tests can fail: takes one barrier, wait, mask or term out of a kernel at a time, and expects a test
+# to notice. mutations.sh [OUT_DIR], by default a folder that is removed afterwards. It needs what go test -tags gpu
+# needs (make standin-env) and g++.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+if [ $# -gt 0 ]; then
+  mkdir -p "$1"
+  out=$(cd "$1" && pwd)
+else
+  out=$(mktemp -d)
+  trap 'rm -rf "$out"' EXIT
+fi
+kernels=$out/kernels
+missed=0
+cd "$here"
+go test -c -tags gpu -o "$out/cuda.test" .
+
+# passes runs the tests that PATTERN names on the kernels as they are in $kernels.
+passes() {
+  standin/build.sh "$out" "$kernels"
+  DDPM_LIBCUDA=$out/libcuda.so.1 timeout 300 "$out/cuda.test" -test.run "$1" > "$out/said" 2>&1
+}
+
+fresh() {
+  rm -rf "$kernels"
+  mkdir "$kernels"
+  cp kernels/*.cu kernels/*.h "$kernels"
+}
+
+# without PATTERN FILE N TEXT [REPLACEMENT]: the tests PATTERN must fail once TEXT, where it occurs for the Nth time in
+# FILE, is replaced, by default by nothing.
+without() {
+  fresh
+  awk -v n="$3" -v text="$4" -v replacement="${5:-;}" '{
+    at = index($0, text)
+    if (at && ++seen == n) {
+      $0 = substr($0, 1, at - 1) replacement substr($0, at + length(text))
+    }
+    print
+  }' "kernels/$2" > "$kernels/$2"
+  if cmp -s "kernels/$2" "$kernels/$2"; then
+    echo "$2 has no \"$4\" number $3"
+    missed=1
+  elif passes "$1"; then
+    echo "MISSED by $1: $2: $4 ($3)"
+    missed=1
+  else
+    echo "$2: $4 ($3): $(grep -m 1 -E 'stand-in: |off by|not the same bits' "$out/said" | sed 's/^ *//' | cut -c 1-140)"
+  fi
+}
+
+fresh
+if ! passes 'TestBackend/bf16/(ops|networks|states)'; then
+  echo "the kernels fail as they are:"
+  cat "$out/said"
+  exit 1
+fi
+
+products='TestBackend/(bf16|fp32)/ops/(Conv2D|Linear)'
+without "$products" product.h 1 "copy_async_wait<S::stages - 2>();" "copy_async_wait<S::stages - 1>();"
+without "$products" product.h 2 "barrier();"
+without TestBackend/bf16/ops/Attention/ attention.cu 1 "barrier();"
+without TestBackend/bf16/ops/AttentionGrad/ attention_scores.cu 3 "barrier();"
+without TestBackend/bf16/ops/AttentionGrad/ attention_products.cu 1 "barrier();"
+without TestBackend/bf16/ops/GroupNormStats groupnorm.cu 2 "barrier();"
+without TestBackend/bf16/ops/GroupNormGradSums groupnorm.cu 3 "barrier();"
+without TestBackend/fp32/states/ten optimizer.cu 1 "barrier();"
+without TestBackend/fp32/ops/PSample diffuse.cu 2 "q.count == 0" "false"
+without TestBackend/fp32/ops/Dropout diffuse.cu 1 "first >= p.extents.size" "false"
+[ "$missed" = 0 ]
+echo "ok"
