@@ -14,6 +14,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"unsafe"
 
@@ -35,6 +36,21 @@ type device struct {
 	stream    *driver.Stream // of all work
 	uploads   *driver.Stream // of inputs that are staged
 	functions map[string]*driver.Function
+	// blocking says that kernels run one by one, each waited for, so that an error
+	// names its kernel.
+	blocking bool
+}
+
+// blockingVariable is the name that CUDA programmers know.
+const blockingVariable = "CUDA_LAUNCH_BLOCKING"
+
+// Do runs f on the device's thread.
+func (d *device) Do(f func() error) error {
+	err := d.Device.Do(f)
+	if errors.Is(err, driver.ErrDeviceLost) && !d.blocking {
+		err = fmt.Errorf("%w; with %s=1 in the environment the error names the kernel", err, blockingVariable)
+	}
+	return err
 }
 
 // Backend is a GPU. It implements graph.Backend.
@@ -81,7 +97,10 @@ func open(o graph.Options) (b *Backend, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &device{Device: gpu, precision: o.Precision, functions: map[string]*driver.Function{}}
+	d := &device{
+		Device: gpu, precision: o.Precision, functions: map[string]*driver.Function{},
+		blocking: os.Getenv(blockingVariable) == "1",
+	}
 	if d.precision == "" {
 		d.precision = graph.BF16
 	}
@@ -131,7 +150,29 @@ func (d *device) load() (err error) {
 
 // run launches a kernel, which was prepared, on the stream.
 func (d *device) run(l launch) error {
-	return d.functions[l.kernel].Launch(l.grid, l.block, l.shared, d.stream, l.pointer())
+	err := d.functions[l.kernel].Launch(l.grid, l.block, l.shared, d.stream, l.pointer())
+	if err == nil && d.blocking {
+		if err = d.stream.Synchronize(); err != nil {
+			err = fmt.Errorf("in %v: %w", l, err)
+		}
+	}
+	return err
+}
+
+// capture makes a graph of what f queues, or where kernels run one by one none.
+func (d *device) capture(f func() error) (*driver.Graph, error) {
+	if d.blocking {
+		return nil, nil
+	}
+	return d.stream.Capture(f)
+}
+
+// launch queues a graph that was captured from f, or f itself if there is none.
+func (d *device) launch(g *driver.Graph, f func() error) error {
+	if g == nil {
+		return f()
+	}
+	return d.stream.Launch(g)
 }
 
 // plainShared is the dynamic shared memory, in bytes, that every kernel may have

@@ -34,10 +34,10 @@ type program struct {
 	code    [][]launch // by instruction
 	graph   *driver.Graph
 
-	doRun, doTimed, doOutput func() error
-	call                     runCall
-	narrow                   []uint16 // of an output
-	events                   []*driver.Event
+	doRun, doTimed, doOutput, doQueue func() error
+	call                              runCall
+	narrow                            []uint16 // of an output
+	events                            []*driver.Event
 }
 
 // runCall are the arguments of a call that runs on the device's thread.
@@ -77,7 +77,7 @@ func (b *Backend) load(plan *graph.Plan, s graph.State, weights graph.Arena) (*p
 		return nil, errors.New("cuda: the plan computes gradients, but the state was made without training")
 	}
 	p := &program{device: b.device, plan: plan, state: st, weights: weights, constants: map[float32]kernels.Ptr{}}
-	p.doRun, p.doTimed, p.doOutput = p.runNow, p.timeNow, p.outputNow
+	p.doRun, p.doTimed, p.doOutput, p.doQueue = p.runNow, p.timeNow, p.outputNow, p.queue
 	if err := b.device.Do(p.bind); err != nil {
 		return nil, errors.Join(p.explain(err), p.Close())
 	}
@@ -209,7 +209,7 @@ func (p *program) at(r graph.Ref) tensor {
 
 // capture makes the graph.
 func (p *program) capture() (err error) {
-	p.graph, err = p.device.stream.Capture(p.queue)
+	p.graph, err = p.device.capture(p.doQueue)
 	return err
 }
 
@@ -242,7 +242,7 @@ func (p *program) runNow() error {
 	if err := p.upload(); err != nil {
 		return err
 	}
-	return p.device.stream.Launch(p.graph)
+	return p.device.launch(p.graph, p.doQueue)
 }
 
 // upload queues the inputs, and weights that changed.

@@ -38,6 +38,7 @@ type slot struct {
 	staged kernels.Ptr   // where they are uploaded to
 	ready  *driver.Event // they have arrived
 	graph  *driver.Graph
+	queue  func() error // what was captured
 }
 
 // LoadStep makes a plan that trains ready to make steps of so many parts.
@@ -86,7 +87,8 @@ func (s *step) prepare() (err error) {
 		if slot.ready, err = d.NewEvent(false); err != nil {
 			return err
 		}
-		if slot.graph, err = d.stream.Capture(func() error { return s.queue(slot) }); err != nil {
+		slot.queue = func() error { return s.queue(slot) }
+		if slot.graph, err = d.capture(slot.queue); err != nil {
 			return err
 		}
 	}
@@ -193,7 +195,7 @@ func (s *step) startNow() error {
 	if err := stream.Upload(s.state.scalars, s.scalars); err != nil {
 		return err
 	}
-	if err := stream.Launch(slot.graph); err != nil {
+	if err := s.device.launch(slot.graph, slot.queue); err != nil {
 		return err
 	}
 	s.state.stepped()
