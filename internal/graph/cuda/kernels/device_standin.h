@@ -46,12 +46,30 @@ void copy_async16(void* shared, const void* global, int bytes);
 void copy_async4(void* shared, const void* global, int bytes);
 void copy_async_commit();
 void wait_for_copies(int in_flight);
-Vec4 load_global16(const void* p);
-void store_global16(void* p, Vec4 v);
-Vec2 load_global8(const void* p);
-void store_global8(void* p, Vec2 v);
 int atomic_add(int* p, int v);
 void fence();
+
+// Vectors go to and from the driver in registers: the compiler does not report a load from shared memory that is an
+// argument of a call, or a store there that is its result.
+typedef u32 Words4 __attribute__((vector_size(16)));
+Words4 read_global16(const void* p);
+void write_global16(void* p, Words4 v);
+u64 read_global8(const void* p);
+void write_global8(void* p, u64 v);
+
+DEV Vec4 load_global16(const void* p) {
+  const Words4 v = read_global16(p);
+  return Vec4{v[0], v[1], v[2], v[3]};
+}
+
+DEV void store_global16(void* p, Vec4 v) { write_global16(p, Words4{v.x, v.y, v.z, v.w}); }
+
+DEV Vec2 load_global8(const void* p) {
+  const u64 v = read_global8(p);
+  return Vec2{(u32)v, (u32)(v >> 32)};
+}
+
+DEV void store_global8(void* p, Vec2 v) { write_global8(p, v.x | (u64)v.y << 32); }
 
 template <int N>
 DEV void copy_async_wait() {

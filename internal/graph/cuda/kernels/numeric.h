@@ -1,7 +1,7 @@
 // Numbers in kernels: index division, loads and stores of float32 and bfloat16 storage, and elementary functions.
 //
 // Plain code over device.h, the same for the GPU and for the stand-in. All arithmetic is float32; only storage is
-// rounded. The error bounds are those that ../standin/numeric_test.cc checks against float64, in units in the last
+// rounded. The error bounds are those that ../standin/test/numeric_test.cc checks against float64, in units in the last
 // place (ulp) of the float32 result, plus what the GPU's approximations add (device_gpu.h).
 #pragma once
 
@@ -177,7 +177,7 @@ DEV Logistic logistic(float z) {
   return z < 0.0f ? Logistic{smaller, larger} : Logistic{larger, smaller};
 }
 
-// silu is z sigmoid(z), within 5 ulp for z > -87 and 1e-43 below; silu_slope is its derivative
+// silu is z sigmoid(z), within 5 ulp for z > -87 and 2e-43 below; silu_slope is its derivative
 // sigmoid(z) (1 + z sigmoid(-z)), absolute error 5e-7. Any finite z is safe; NaN stays NaN.
 DEV float silu(float z) { return z * logistic(z).value; }
 

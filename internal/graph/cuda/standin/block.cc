@@ -6,7 +6,7 @@
 #include "warp.h"
 
 const size_t stack_bytes = 65536;
-const size_t worker_bytes = (size_t)1 << 20;
+const size_t worker_bytes = (size_t)4 << 20;
 static_assert(sizeof(Worker) <= worker_bytes, "a worker and its stacks share the region");
 static_assert(worker_bytes + max_threads * stack_bytes <= region_bytes, "a worker and its stacks share the region");
 
@@ -130,8 +130,9 @@ static void start_block(Worker& w, u32 block) {
   w.block = {block % launch.grid.x, block / launch.grid.x % launch.grid.y, block / launch.grid.x / launch.grid.y};
   w.serial = launch.first_serial + block;
   w.random_state = (launch.seed + block) * 0x9e3779b97f4a7c15u | 1;
-  w.acquired = 0;
   w.fenced = false;
+  w.latest_atomic = 0;
+  w.acquired = 0;
   w.alive = launch.threads;
   w.at_barrier = 0;
   w.barriers = 0;

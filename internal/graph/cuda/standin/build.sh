@@ -31,7 +31,10 @@ digest() { sha256sum | cut -c 1-16; }
 
 compiler=$("$cxx" --version | head -n 1)
 driver_headers=$(cat "$here"/*.h "$here/../kernels/device.h" "$here/../kernels/device_standin.h" | digest)
-kernel_headers=$(cat "$here/../kernels"/*.h $(ls "$kernels"/*.h 2> /dev/null) "$here/module.h" "$here/driver.h" "$here/registration.h" "$0" | digest)
+kernel_headers=$( (
+  cat "$here/../kernels"/*.h "$here/module.h" "$here/driver.h" "$here/registration.h" "$here/build.sh"
+  cat "$kernels"/*.h 2> /dev/null || true
+) | digest)
 
 # compile makes an object from a source, atomically, so that several builds may share a folder.
 compile='
@@ -59,8 +62,8 @@ done
 # A kernel source is compiled with a Registration for each of its kernels. They are what follows KERNEL and BOUNDS(...)
 # after preprocessing, so kernels that a macro makes are found too.
 list_kernels() {
-  "$cxx" -E -P -x c++ -std=c++17 -DSTANDIN -DLIST_KERNELS -I"$kernels" -I"$here/../kernels" "$1" | tr '\n' ' ' | sed 's/@kernel/\n&/g' |
-    sed -n 's/^@kernel *\([A-Za-z_][A-Za-z_0-9]*\) *(.*/\1/p'
+  "$cxx" -E -P -x c++ -std=c++17 -DSTANDIN -DLIST_KERNELS -I"$kernels" -I"$here/../kernels" "$1" | tr '\n' ' ' |
+    sed 's/@kernel/\n&/g' | sed -n 's/^@kernel *\([A-Za-z_][A-Za-z_0-9]*\) *(.*/\1/p'
 }
 
 for source in "$kernels"/*.cu; do

@@ -20,12 +20,12 @@ static std::vector<Rule> parse(const std::string& text) {
     char kind[16], name[128];
     Rule r{};
     if (sscanf(text.substr(at, end - at).c_str(), "%15[a-z]:%127[^:]:%d:%d", kind, name, &r.number, &r.code) != 4) {
-      die_in_driver("DDPM_STANDIN_FAIL=%s: want rules like launch:silu:1:700 or call:cuMemAlloc_v2:2:2", text.c_str());
+      die_in_driver("STANDIN_FAIL=%s: want rules like launch:silu:1:700 or call:cuMemAlloc_v2:2:2", text.c_str());
     }
     r.kind = kind;
     r.name = name;
     if (r.kind != "launch" && r.kind != "call") {
-      die_in_driver("DDPM_STANDIN_FAIL=%s: \"%s\" is neither launch nor call", text.c_str(), kind);
+      die_in_driver("STANDIN_FAIL=%s: \"%s\" is neither launch nor call", text.c_str(), kind);
     }
     rules.push_back(r);
     at = end + 1;
@@ -36,7 +36,7 @@ static std::vector<Rule> parse(const std::string& text) {
 static int failure_of(const char* kind, const char* name) {
   static auto* text = new std::string;
   static auto* rules = new std::vector<Rule>;
-  const char* now = getenv("DDPM_STANDIN_FAIL");
+  const char* now = getenv("STANDIN_FAIL");
   if (*text != (now ? now : "")) {
     *text = now ? now : "";
     *rules = parse(*text);

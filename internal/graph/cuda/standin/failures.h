@@ -1,6 +1,6 @@
 // Failures that tests ask for.
 //
-// DDPM_STANDIN_FAIL is a list of rules with commas between, each of one of the forms
+// STANDIN_FAIL is a list of rules with commas between, each of one of the forms
 //   launch:KERNEL:N:CODE   the Nth run of a kernel (* for any) since the variable was set to this value fails with the
 //                          result CODE: whoever synchronises next is told, and so is every later call
 //   call:FUNCTION:N:CODE   the Nth call of a driver function answers CODE and does nothing

@@ -22,7 +22,8 @@ static std::map<uintptr_t, Allocation>& allocations() {
 }
 
 char* map_zeros(size_t bytes) {
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
   return p == MAP_FAILED ? nullptr : (char*)p;
 }
 
@@ -34,7 +35,7 @@ void guard_page(char* address) {
 
 static size_t whole_pages(size_t bytes) { return (bytes + page - 1) / page * page; }
 
-// An allocation is one mapping: a guard, the memory, a guard, and the records, which go on large pages if they fill some.
+// An allocation is one mapping: a guard, the memory, a guard, and the records, on large pages if they fill some.
 const Allocation* allocate(size_t bytes, int device) {
   const size_t memory = whole_pages(bytes);
   const size_t records = device < 0 ? 0 : whole_pages(device_record_bytes(bytes));

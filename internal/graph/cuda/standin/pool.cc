@@ -65,7 +65,9 @@ static Worker* new_worker() {
   const size_t dynamic_bytes = (max_shared + page - 1) / page * page;
   w->dynamic_end = must_map(dynamic_bytes + page) + dynamic_bytes;
   guard_page(w->dynamic_end);
-  dl_iterate_phdr(find_thread_storage, &w->static_shared);
+  if (!dl_iterate_phdr(find_thread_storage, &w->static_shared)) {
+    die_in_driver("cannot find this library's thread-local storage");
+  }
   w->dynamic_shared.records = (SharedRecords*)must_map(shared_record_bytes(max_shared));
   w->static_shared.records = (SharedRecords*)must_map(shared_record_bytes(w->static_shared.bytes));
   w->static_touched_to = w->static_shared.bytes;
@@ -85,6 +87,7 @@ struct Pool {
   u64 number = 0;    // of the launch
   int running = 0;   // workers that have not finished it
   bool forget = false;  // the workers shall clear their records first
+  bool failed = false;  // a worker has found a fault
   std::vector<Worker*> workers;
   std::vector<pthread_t> threads;
   u32 next_serial = 1;
@@ -152,7 +155,7 @@ static void use_signal_stack() {
 
 static void work(size_t index) {
   use_signal_stack();
-  anchor = 0;
+  *(volatile char*)&anchor = 0;
   Worker* w = new_worker();
   Pool& p = pool();
   std::unique_lock<std::mutex> lock(p.lock);
@@ -235,7 +238,10 @@ void run_launch(Launch& launch) {
   p.running = (int)p.workers.size();
   p.number++;
   p.changed.notify_all();
-  p.changed.wait(lock, [&] { return p.running == 0; });
+  p.changed.wait(lock, [&] { return p.running == 0 || p.failed; });
+  if (p.failed) {
+    abort();
+  }
 }
 
 // say writes one line to standard error, whole, also from a fault handler.
@@ -250,13 +256,24 @@ static void say(const char* prefix, const char* format, va_list arguments) {
   }
 }
 
+// fail leaves it to the thread that asked for the launch to end the process: a Go program then shows its stack.
+[[noreturn]] static void fail() {
+  Pool& p = pool();
+  {
+    std::lock_guard<std::mutex> lock(p.lock);
+    p.failed = true;
+    p.changed.notify_all();
+  }
+  for (;;) {
+    pause();
+  }
+}
+
 void die(const Worker& w, const char* format, ...) {
   // Two workers may find the same fault; the first one tells.
-  static std::atomic<bool> dying{false};
-  if (dying.exchange(true)) {
-    for (;;) {
-      pause();
-    }
+  static std::atomic<bool> told{false};
+  while (told.exchange(true)) {
+    pause();
   }
   char prefix[256];
   snprintf(prefix, sizeof prefix, "stand-in: kernel %s, block (%u,%u,%u), thread %u: ", w.launch->kernel->name,
@@ -265,7 +282,7 @@ void die(const Worker& w, const char* format, ...) {
   va_start(arguments, format);
   say(prefix, format, arguments);
   va_end(arguments);
-  abort();
+  fail();
 }
 
 void die_in_driver(const char* format, ...) {

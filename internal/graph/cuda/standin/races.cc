@@ -340,9 +340,9 @@ int atomic_add(int* p, int v) {
   check_atomic(w, p);
   give_way(w);
   std::lock_guard<std::mutex> lock(w.launch->atomic_lock);
-  w.acquired = ++w.launch->atomics;
+  w.latest_atomic = ++w.launch->atomics;
   if (w.fenced) {
-    w.launch->released[w.serial - w.launch->first_serial] = w.acquired;
+    w.launch->released[w.serial - w.launch->first_serial] = w.latest_atomic;
   }
   const int before = *p;
   *p = before + v;
@@ -352,6 +352,7 @@ int atomic_add(int* p, int v) {
 void fence() {
   Worker& w = this_worker();
   w.fenced = true;
+  w.acquired = w.latest_atomic;
   give_way(w);
 }
 

@@ -5,8 +5,8 @@
 // who accessed it last. Two accesses to a word by different threads, one of them a write, are a race unless something
 // orders them:
 //   - in a block, a barrier between them; in a warp, a warp_barrier too;
-//   - between blocks of a launch, only this: the writer's block called fence and then atomic_add, and the reader's
-//     block called atomic_add after that. A later launch comes after all of an earlier one.
+//   - between blocks of a launch, only this: the writer's block called fence and then atomic_add, and after that the
+//     reader's block called atomic_add and then fence. A later launch comes after all of an earlier one.
 // Shuffles, votes and products order nothing. The order in which threads happen to run does not matter, so a missing
 // barrier is found in one run. What the records forget, to stay small, may hide a race but never makes one up.
 #pragma once

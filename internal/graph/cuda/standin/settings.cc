@@ -19,17 +19,17 @@ static u64 setting(const char* name, u64 least, u64 most, u64 otherwise) {
   return v;
 }
 
-u64 settings_seed() { return setting("DDPM_STANDIN_SEED", 0, ~0ull, 1); }
-int settings_workers() { return (int)setting("DDPM_STANDIN_WORKERS", 1, 64, 2); }
-int settings_devices() { return (int)setting("DDPM_STANDIN_DEVICES", 0, 8, 1); }
-int settings_multiprocessors() { return (int)setting("DDPM_STANDIN_MULTIPROCESSORS", 1, 1024, 108); }
-size_t settings_memory() { return (size_t)setting("DDPM_STANDIN_MEMORY", 1, (u64)1 << 40, (u64)4 << 30); }
+u64 settings_seed() { return setting("STANDIN_SEED", 0, ~0ull, 1); }
+int settings_workers() { return (int)setting("STANDIN_WORKERS", 1, 64, 2); }
+int settings_devices() { return (int)setting("STANDIN_DEVICES", 0, 8, 1); }
+int settings_multiprocessors() { return (int)setting("STANDIN_MULTIPROCESSORS", 1, 1024, 108); }
+size_t settings_memory() { return (size_t)setting("STANDIN_MEMORY", 1, (u64)1 << 40, (u64)4 << 30); }
 
 Capability settings_capability() {
-  const char* text = getenv("DDPM_STANDIN_CAPABILITY");
+  const char* text = getenv("STANDIN_CAPABILITY");
   Capability c{8, 0};
   if (text && *text && (sscanf(text, "%d.%d", &c.major, &c.minor) != 2 || c.major < 1 || c.minor < 0)) {
-    die_in_driver("DDPM_STANDIN_CAPABILITY=%s: want a number like 8.0", text);
+    die_in_driver("STANDIN_CAPABILITY=%s: want a number like 8.0", text);
   }
   return c;
 }

@@ -1,12 +1,12 @@
 // The environment variables that tests set, read whenever they matter.
 //
-//   DDPM_STANDIN_SEED             of the random order of blocks and threads; 1
-//   DDPM_STANDIN_WORKERS          threads of the operating system that run blocks, 1 to 64; 2. Read once.
-//   DDPM_STANDIN_DEVICES          number of devices, 0 to 8; 1
-//   DDPM_STANDIN_CAPABILITY       compute capability; 8.0
-//   DDPM_STANDIN_MULTIPROCESSORS  of each device; 108
-//   DDPM_STANDIN_MEMORY           of each device, in bytes; 4294967296
-//   DDPM_STANDIN_FAIL             what shall fail, see failures.h
+//   STANDIN_SEED             of the random order of blocks and threads; 1
+//   STANDIN_WORKERS          threads of the operating system that run blocks, 1 to 64; 2. Read once.
+//   STANDIN_DEVICES          number of devices, 0 to 8; 1
+//   STANDIN_CAPABILITY       compute capability; 8.0
+//   STANDIN_MULTIPROCESSORS  of each device; 108
+//   STANDIN_MEMORY           of each device, in bytes; 4294967296
+//   STANDIN_FAIL             what shall fail, see failures.h
 #pragma once
 
 #include <cstddef>

@@ -87,7 +87,7 @@ static void store_global(const char* function, void* p, Value v) {
   *(Value*)p = v;
 }
 
-Vec4 load_global16(const void* p) { return load_global<Vec4>("load_global16", p); }
-void store_global16(void* p, Vec4 v) { store_global("store_global16", p, v); }
-Vec2 load_global8(const void* p) { return load_global<Vec2>("load_global8", p); }
-void store_global8(void* p, Vec2 v) { store_global("store_global8", p, v); }
+Words4 read_global16(const void* p) { return load_global<Words4>("load_global16", p); }
+void write_global16(void* p, Words4 v) { store_global("store_global16", p, v); }
+u64 read_global8(const void* p) { return load_global<u64>("load_global8", p); }
+void write_global8(void* p, u64 v) { store_global("store_global8", p, v); }

@@ -18,8 +18,8 @@
 const int warp_lanes = 32;
 const int max_threads = 1024;
 const int max_warps = max_threads / warp_lanes;
-const u32 max_shared = 232448;        // a block's, static and dynamic
-const u32 default_shared = 49152;     // without the function's attribute
+const u32 max_shared = 232448;     // a block's, static and dynamic
+const u32 default_shared = 49152;  // without the function's attribute
 
 struct Kernel;
 struct Allocation;
@@ -119,8 +119,9 @@ struct Worker {
   Launch* launch;
   Dim3 block;
   u32 serial;    // of the block, see races.h
-  u64 acquired;  // value of launch->atomics at this block's latest atomic operation
   bool fenced;   // a thread of the block has called fence
+  u64 latest_atomic;  // value of launch->atomics at the block's latest atomic operation, 0 for none
+  u64 acquired;       // latest_atomic as the latest fence found it
 
   char* dynamic_end;  // where the pages for dynamic shared memory end and a guard page begins
   SharedRange dynamic_shared;

@@ -246,6 +246,18 @@ static void test_gemm_tf32() {
       [&](int l, int j) { return as_float(to_tf32(b[(size_t)(j * k + l)])); }, 1e-4);
 }
 
+static void test_scale() {
+  start();
+  const int n = 200;
+  const auto x = random_values(n);
+  auto* y = to_device(std::vector<float>(n));
+  SUCCEEDS(launch("scale", 2, 1, 128, 0, ValueParams{to_device(x), y, n, 3}));
+  const auto got = to_host(y, n);
+  for (size_t i = 0; i < n; i++) {
+    CHECK(got[i] == 3 * x[i]);
+  }
+}
+
 static void test_ticket() {
   start();
   const size_t blocks = 100;
@@ -717,7 +729,7 @@ static void test_many_seeds() {
   const auto *da = to_device(a), *db = to_device(b);
   std::vector<float> first;
   for (int seed = 1; seed <= 20; seed++) {
-    setenv("DDPM_STANDIN_SEED", std::to_string(seed).c_str(), 1);
+    setenv("STANDIN_SEED", std::to_string(seed).c_str(), 1);
     auto* c = to_device(std::vector<float>(m * n));
     SUCCEEDS(launch("gemm_bf16", 1, 1, 128, gemm_shared, GemmParams{da, db, c, m, n, k}));
     const auto got = to_host(c, m * n);
@@ -792,8 +804,9 @@ static std::vector<Case> all_cases() {
       {"gemm_bf16", "", "", test_gemm_bf16},
       {"gemm_bf16_transposed", "", "", test_gemm_bf16_transposed},
       {"gemm_tf32", "", "", test_gemm_tf32},
+      {"scale", "", "", test_scale},
       {"ticket", "", "", test_ticket},
-      {"ticket_four_workers", "DDPM_STANDIN_WORKERS=4 DDPM_STANDIN_SEED=7", "", test_ticket},
+      {"ticket_four_workers", "STANDIN_WORKERS=4 STANDIN_SEED=7", "", test_ticket},
       {"conversions", "", "", test_conversions},
       {"many_seeds", "", "", test_many_seeds},
       {"fresh_memory", "", "", test_fresh_memory_is_nan},
@@ -805,15 +818,15 @@ static std::vector<Case> all_cases() {
       {"capture", "", "", test_capture_forbids},
       {"graph_freed", "", "has been freed", test_graph_with_freed_memory},
       {"context", "", "", test_context_rules},
-      {"memory", "DDPM_STANDIN_MEMORY=100000", "", test_memory_limit},
+      {"memory", "STANDIN_MEMORY=100000", "", test_memory_limit},
       {"modules", "", "", test_modules},
-      {"launch_limits", "DDPM_STANDIN_CAPABILITY=9.0", "", test_launch_limits},
+      {"launch_limits", "STANDIN_CAPABILITY=9.0", "", test_launch_limits},
       {"shared_limit", "", "", test_shared_limit_of_capability},
-      {"old_device", "DDPM_STANDIN_CAPABILITY=7.5 DDPM_STANDIN_DEVICES=2", "", test_old_device},
-      {"no_device", "DDPM_STANDIN_DEVICES=0", "", test_no_device},
-      {"failures", "DDPM_STANDIN_FAIL=call:cuMemAlloc_v2:2:2,launch:scale:2:700", "", test_failures},
-      {"bad_setting", "DDPM_STANDIN_WORKERS=none", "want a number from 1 to 64", test_indices},
-      {"bad_failure", "DDPM_STANDIN_FAIL=launch", "want rules like", test_indices},
+      {"old_device", "STANDIN_CAPABILITY=7.5 STANDIN_DEVICES=2", "", test_old_device},
+      {"no_device", "STANDIN_DEVICES=0", "", test_no_device},
+      {"failures", "STANDIN_FAIL=call:cuMemAlloc_v2:2:2,launch:scale:2:700", "", test_failures},
+      {"bad_setting", "STANDIN_WORKERS=none", "want a number from 1 to 64", test_indices},
+      {"bad_failure", "STANDIN_FAIL=launch", "want rules like", test_indices},
   };
   const FaultCase faults[] = {
       {none, "none", ""},

@@ -154,6 +154,7 @@ DEV void commit(const FaultParams& p) {
       if (t == 0) {
         p.x[block_x()] = 1;
         if (atomic_add(p.ticket, 1) == (int)grid_x() - 1) {
+          fence();
           for (u32 i = 0; i < grid_x(); i++) {
             r += p.x[i];
           }

@@ -86,7 +86,7 @@ KERNEL BOUNDS(128, 1) scale(ValueParams p) {
   }
 }
 
-// ticket_sum adds up x; the block that comes last adds the sums of the others, in their order.
+// ticket_sum adds up x; the block that comes last adds up the sums of all.
 KERNEL BOUNDS(32, 1) ticket_sum(TicketParams p) {
   SHARED int last;
   const u32 t = thread_x();
@@ -98,13 +98,20 @@ KERNEL BOUNDS(32, 1) ticket_sum(TicketParams p) {
     p.partial[block_x()] = sum;
     fence();
     last = atomic_add(p.ticket, 1) == (int)grid_x() - 1;
+    fence();
   }
   barrier();
-  if (last && t == 0) {
-    sum = 0;
-    for (u32 i = 0; i < grid_x(); i++) {
-      sum += p.partial[i];
-    }
+  if (!last) {
+    return;
+  }
+  sum = 0;
+  for (u32 i = t; i < grid_x(); i += 32) {
+    sum += p.partial[i];
+  }
+  for (int mask = 16; mask > 0; mask /= 2) {
+    sum += shuffle_xor(sum, mask);
+  }
+  if (t == 0) {
     *p.y = sum;
     *p.ticket = 0;
   }
