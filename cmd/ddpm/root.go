@@ -76,7 +76,9 @@ func noArgument(c *cobra.Command, args []string) error {
 
 // openDevice opens what the network runs on.
 func openDevice(out io.Writer, c *config.Config) (graph.Backend, error) {
-	b, passedOver, err := graph.Open(c.Device, c.Backend())
+	options := c.Backend()
+	options.Note = func(text string) { fmt.Fprintln(out, text) }
+	b, passedOver, err := graph.Open(c.Device, options)
 	if err != nil {
 		return nil, err
 	}

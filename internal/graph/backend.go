@@ -126,6 +126,8 @@ type Options struct {
 	// Precision is the device's own if empty: FP32 on a CPU, BF16 on a GPU. One
 	// that the device lacks is an error.
 	Precision Precision
+	// Note, if not nil, is told in a sentence of what takes long.
+	Note func(text string)
 }
 
 // Precision is the element type that the operands of convolutions and linear

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"math"
 
 	"ddpm/internal/rng"
 )
@@ -21,7 +22,7 @@ type QSample struct{ Stream rng.Stream }
 
 // PSample is a step of the reverse process, from the network's output at x_t:
 //
-//	x_0    = X0OnXt x_t + X0OnOut out, clipped to [-1, 1] if Clip
+//	x_0    = X0OnXt x_t + X0OnOut out, clipped to [-1, 1] if Clip; NaN if not finite
 //	eps    = EpsOnXt x_t + EpsOnOut out
 //	x_prev = PrevOnXt x_t + PrevOnX0 x_0 + PrevOnEps eps + PrevOnNoise z,   z ~ N(0, I)
 //
@@ -139,6 +140,9 @@ func (o PSample) Eval(out Operand, in []Operand) {
 			key(in[2].Data, i/size, o.Stream).Normals(z)
 		}
 		x0 := c[X0OnXt]*x[i] + c[X0OnOut]*y[i]
+		if x0-x0 != 0 {
+			x0 = math.NaN()
+		}
 		if o.Clip {
 			x0 = min(max(x0, -1), 1)
 		}

@@ -21,8 +21,9 @@ type Step interface {
 	Stage(part int, feeds Feeds) error
 	// Start starts the step whose parts were staged.
 	Start(ctx context.Context, u Update) error
-	// Wait waits for the step that was started. A loss or a gradient that is not
-	// finite changes neither weights nor optimiser state.
+	// Wait waits for the step that was started. A gradient that is not finite
+	// changes neither weights nor optimiser state; nor does a loss that is not, as
+	// its gradient is none either, but for an overflow in the loss alone.
 	Wait() (StepResult, error)
 	Close() error
 }

@@ -136,18 +136,16 @@ func (p *Plan) Memory() []Memory {
 	})
 }
 
+// inputBytes is the memory of what is fed: to a part and to a step of sampling, and
+// twice to all parts, as the next step is staged while one runs.
 func (p *Plan) inputBytes() int64 {
-	var total int64
-	for _, g := range []*graph.Plan{p.Step, p.Preview} {
+	bytes := func(g *graph.Plan) (total int64) {
 		for _, in := range g.Graph.Inputs {
-			size := int64(4)
-			if in.DType == graph.Uint8 {
-				size = 1
-			}
-			total += size * int64(in.Shape.TotalSize())
+			total += int64(in.DType.Size()) * int64(in.Shape.TotalSize())
 		}
+		return total
 	}
-	return total
+	return bytes(p.Step)*int64(1+2*p.Train.Accumulate) + bytes(p.Preview)
 }
 
 // TotalMemory is the sum of Memory on the device, in bytes.

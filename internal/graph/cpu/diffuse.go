@@ -75,6 +75,8 @@ func (e *engine) pSample(N, D int, prev, x0, xt, out []float32, keys []uint32, c
 		}
 		for i, x := range xt {
 			start := c[graph.X0OnXt]*x + c[graph.X0OnOut]*out[i]
+			// Clipping must not hide an infinity; this makes it NaN.
+			start += start - start
 			if op.Clip {
 				start = min(max(start, -1), 1)
 			}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 
+	"ddpm/internal/graph"
+	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/graph/cpu/worker"
 	"ddpm/internal/rng"
 )
@@ -52,6 +54,24 @@ func TestQSample(t *testing.T) {
 			f.xt, f.target, f.x0, f.eps = poison(N*D), poison(N*D), poison(N*D), poison(N*D)
 			return bound{[][]float32{f.xt, f.target}, e.qSample(f)}
 		})
+	}
+}
+
+// Clipping does not turn a network's overflow into a picture.
+func TestPSampleKeepsWhatIsNotFinite(t *testing.T) {
+	e := newEngine(1, isa.Detect())
+	defer e.pool.Close()
+	inf := float32(math.Inf(1))
+	prev, x0 := make([]float32, 4), make([]float32, 4)
+	e.pSample(1, 4, prev, x0, []float32{0, 0, 0, 0}, []float32{inf, -inf, float32(math.NaN()), 3}, []uint32{1, 0, 0, 0},
+		[]float32{0, 1, 0, 0, 0, 1, 0, 0}, graph.PSample{Clip: true})()
+	for i, finite := range []bool{false, false, false, true} {
+		if (x0[i]-x0[i] == 0) != finite || (prev[i]-prev[i] == 0) != finite {
+			t.Errorf("element %d: x_0 %v and x_prev %v, finite %t", i, x0[i], prev[i], finite)
+		}
+	}
+	if x0[3] != 1 {
+		t.Errorf("x_0 %v, want it clipped to 1", x0[3])
 	}
 }
 

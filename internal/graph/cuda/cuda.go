@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"time"
 	"unsafe"
 
 	"ddpm/internal/graph"
@@ -91,6 +92,9 @@ func setFor(d driver.DeviceInfo) (string, error) {
 	return set, nil
 }
 
+// slowStart is the time after which opening a GPU asks for an explanation.
+const slowStart = 2 * time.Second
+
 // open takes the GPU of o.Ordinal and compiles the kernels for it.
 func open(o graph.Options) (b *Backend, err error) {
 	gpu, err := driver.Open(o.Ordinal)
@@ -106,6 +110,12 @@ func open(o graph.Options) (b *Backend, err error) {
 	}
 	b = &Backend{d}
 	if d.set, err = setFor(gpu.Info); err == nil {
+		if o.Note != nil {
+			notice := time.AfterFunc(slowStart, func() {
+				o.Note("compiling the kernels for " + gpu.Info.Name + ", which the driver keeps for the next start")
+			})
+			defer notice.Stop()
+		}
 		err = gpu.Do(d.load)
 	}
 	if err != nil {
@@ -145,7 +155,9 @@ func (d *device) load() (err error) {
 			return err
 		}
 	}
-	return nil
+	// Kernels take memory too.
+	d.Info.Free, _, err = d.MemInfo()
+	return err
 }
 
 // run launches a kernel, which was prepared, on the stream.
@@ -209,8 +221,13 @@ func (b *Backend) Name() string {
 
 func (b *Backend) Precision() graph.Precision { return b.device.precision }
 
-// Memory is what was free when the device was opened, in bytes.
-func (b *Backend) Memory() int64 { return b.device.Info.Free }
+// Memory is what a plan may take of what was free when the device was opened, in
+// bytes. A part is left for what plans do not count: the driver's graphs, and the
+// rounding of every allocation.
+func (b *Backend) Memory() int64 { return b.device.Info.Free - b.device.Info.Memory/reserve }
+
+// reserve is the part of a device's memory that is left: 1/reserve.
+const reserve = 50
 
 // Close gives the device back.
 func (b *Backend) Close() error { return b.device.Close() }

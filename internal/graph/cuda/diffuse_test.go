@@ -3,7 +3,9 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"testing"
 
 	"ddpm/internal/graph"
@@ -67,13 +69,71 @@ func TestDiffusion(t *testing.T) {
 	runAll(t, cases)
 }
 
-// TestTimestepEmbedding compares with the definition of angles that are rounded to
-// float32, as the kernel's are; what the rounding does the conformance suite bounds.
+// TestTimestepEmbedding compares with the definition, whose angles are not rounded to
+// float32 as the kernel's are.
 func TestTimestepEmbedding(t *testing.T) {
 	steps := value{Operand: graph.Operand{Shape: graph.Shape{5}, Data: []float64{0, 1, 17, 500, 999}}}
 	for _, op := range []graph.TimestepEmbedding{
 		{Dim: 2}, {Dim: 24, FreqShift: 1}, {Dim: 128, CosFirst: true}, {Dim: 1030}, {Dim: 1030, CosFirst: true, FreqShift: 1},
 	} {
 		t.Run(fmt.Sprintf("%+v", op), opTest{op: op, in: []value{steps}, tolerance: 7e-5}.run)
+	}
+}
+
+// TestSinesOfRoundedAngles compares with the exact sines of the kernel's own angles,
+// which reach a hundred and sixty turns.
+func TestSinesOfRoundedAngles(t *testing.T) {
+	b, err := open(graph.Options{Precision: graph.FP32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	const n, dim = 1000, 64
+	g := graph.NewBuilder(graph.Float32)
+	out := g.TimestepEmbedding(graph.TimestepEmbedding{Dim: dim}, g.Input("t", graph.Float32, n))
+	net, err := g.Finish(nil, map[string]*graph.Node{"out": out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := graph.Compile(net, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := b.NewState(net.Layout, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := b.Load(plan, state, graph.Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts, got := make([]float32, n), make([]float32, n*dim)
+	for i := range ts {
+		ts[i] = float32(i)
+	}
+	if err := program.Run(t.Context(), graph.Feeds{"t": ts}); err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Output("out", got); err != nil {
+		t.Fatal(err)
+	}
+	var worst float64
+	for i, step := range ts {
+		for j := range dim / 2 {
+			angle := step * float32(math.Exp(-math.Log(10000)*float64(j)/(dim/2)))
+			sin, cos := math.Sincos(float64(angle))
+			row := got[i*dim:]
+			worst = max(worst, math.Abs(float64(row[j])-sin), math.Abs(float64(row[dim/2+j])-cos))
+		}
+	}
+	if !(worst <= 1e-6) {
+		t.Errorf("off by %.2g, want 1e-6", worst)
+	}
+	if err := errors.Join(program.Close(), state.Close()); err != nil {
+		t.Error(err)
 	}
 }

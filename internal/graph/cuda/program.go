@@ -63,7 +63,7 @@ func (b *Backend) Load(plan *graph.Plan, s graph.State, weights graph.Arena) (gr
 		return nil, err
 	}
 	if err := b.device.Do(p.capture); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(p.explain(err), p.Close())
 	}
 	return p, nil
 }
@@ -89,7 +89,8 @@ func (p *program) explain(err error) error {
 	if !errors.Is(err, driver.ErrOutOfMemory) {
 		return err
 	}
-	return fmt.Errorf("%w: activations and scratch memory take %s", err, graph.Bytes(4*int64(p.plan.Arena)))
+	return fmt.Errorf("%w: activations and scratch memory take %s, and %s had %s free when it was opened: a smaller batch, or one in more parts, takes less",
+		err, graph.Bytes(4*int64(p.plan.Arena)), p.device.Info.Name, graph.Bytes(p.device.Info.Free))
 }
 
 // bind lays out the program's memory, allocates it and binds the launches.
@@ -403,7 +404,7 @@ func (p *program) outputNow() error {
 
 // Close frees the program's memory.
 func (p *program) Close() error {
-	return p.device.Do(func() error {
+	return p.device.Release(func() error {
 		errs := []error{p.device.stream.Synchronize()}
 		if p.graph != nil {
 			errs = append(errs, p.graph.Destroy())

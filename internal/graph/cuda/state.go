@@ -272,7 +272,7 @@ func (s *state) updateNow() error {
 
 // Close frees the arenas.
 func (s *state) Close() error {
-	return s.device.Do(func() error {
+	return s.device.Release(func() error {
 		all := append(s.arenas[:], s.rounded[0], s.rounded[1], s.sum, s.scalars, s.optimiser.norm)
 		errs := []error{s.device.stream.Synchronize(), s.device.FreePinned(s.pinned)}
 		for _, p := range all {

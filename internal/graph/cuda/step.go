@@ -12,16 +12,17 @@ import (
 	"ddpm/internal/graph/cuda/kernels"
 )
 
-// step is an optimiser step of a state: one graph of the driver from the inputs of
-// all parts to the new weights. There are two of everything that is fed, a slot
-// each: while the graph of one slot runs, the inputs of the next step are uploaded
-// into the other, by another stream.
+// step is an optimiser step of a state: one graph of the driver from the inputs to
+// the new weights, or where the batch has parts, one graph for a part, launched for
+// each. There are two of everything that is fed, a slot each: while a step reads one
+// slot, the inputs of the next are uploaded into the other, by another stream.
 type step struct {
 	*program
 	parts   int
 	slots   [2]slot
 	next    int         // the slot that is staged
 	fixed   kernels.Ptr // AccumulateScalarsParams of the first part and of the others
+	sums    [2][]launch // of their gradients
 	results kernels.Ptr // losses by part, then the gradient's norm
 	host    driver.Pinned
 	scalars driver.Pinned
@@ -37,8 +38,8 @@ type slot struct {
 	pinned driver.Pinned // inputs by part
 	staged kernels.Ptr   // where they are uploaded to
 	ready  *driver.Event // they have arrived
-	graph  *driver.Graph
-	queue  func() error // what was captured
+	graph  *driver.Graph // of a whole step
+	queue  func() error  // a whole step
 }
 
 // LoadStep makes a plan that trains ready to make steps of so many parts.
@@ -74,6 +75,10 @@ func (s *step) prepare() (err error) {
 		if err := s.prepareSums(); err != nil {
 			return err
 		}
+		// A graph of all parts would be as many times as large.
+		if err := s.program.capture(); err != nil {
+			return err
+		}
 	}
 	for i := range s.slots {
 		slot := &s.slots[i]
@@ -88,6 +93,9 @@ func (s *step) prepare() (err error) {
 			return err
 		}
 		slot.queue = func() error { return s.queue(slot) }
+		if s.parts > 1 {
+			continue
+		}
 		if slot.graph, err = d.capture(slot.queue); err != nil {
 			return err
 		}
@@ -95,16 +103,19 @@ func (s *step) prepare() (err error) {
 	return nil
 }
 
-// prepareSums writes the scalars with which parts are summed, which never change.
+// prepareSums binds the sums of parts; their scalars never change.
 func (s *step) prepareSums() (err error) {
 	if s.fixed, err = s.device.zeroed(2 * scalarBytes); err != nil {
 		return err
 	}
 	for i, first := range []bool{true, false} {
 		values := []kernels.AccumulateScalarsParams{accumulateScalars(first, 1/float64(s.parts))}
-		if err := s.device.stream.Write(s.fixed+kernels.Ptr(i*scalarBytes), structBytes(values)); err != nil {
+		scalars := s.fixed + kernels.Ptr(i*scalarBytes)
+		if err := s.device.stream.Write(scalars, structBytes(values)); err != nil {
 			return err
 		}
+		st := s.state
+		s.sums[i] = s.device.accumulateLaunches(st.sum, st.arenas[graph.Grads], st.layout.Size, scalars)
 	}
 	return nil
 }
@@ -118,7 +129,7 @@ func (s *step) queue(from *slot) error {
 		if err := d.stream.Copy(s.feeds, staged, int64(s.feedBytes)); err != nil {
 			return err
 		}
-		if err := s.program.queue(); err != nil {
+		if err := d.launch(s.program.graph, s.doQueue); err != nil {
 			return err
 		}
 		if err := d.stream.Copy(s.results+kernels.Ptr(4*part), loss.ptr, 4); err != nil {
@@ -127,9 +138,7 @@ func (s *step) queue(from *slot) error {
 		if s.parts == 1 {
 			continue
 		}
-		scalars := s.fixed + kernels.Ptr(min(part, 1)*scalarBytes)
-		sum := d.accumulateLaunches(st.sum, st.arenas[graph.Grads], st.layout.Size, scalars)
-		if err := d.runAll(sum); err != nil {
+		if err := d.runAll(s.sums[min(part, 1)]); err != nil {
 			return err
 		}
 	}
@@ -184,7 +193,6 @@ func (s *step) Start(ctx context.Context, u graph.Update) error {
 
 func (s *step) startNow() error {
 	slot, stream := &s.slots[s.next], s.device.stream
-	s.next = 1 - s.next
 	if err := stream.Wait(slot.ready); err != nil {
 		return err
 	}
@@ -199,6 +207,7 @@ func (s *step) startNow() error {
 		return err
 	}
 	s.state.stepped()
+	s.next = 1 - s.next
 	return nil
 }
 
@@ -225,7 +234,7 @@ func (s *step) waitNow() error {
 
 // Close frees what the steps run in.
 func (s *step) Close() error {
-	err := s.device.Do(func() error {
+	err := s.device.Release(func() error {
 		d := s.device
 		errs := []error{d.uploads.Synchronize(), d.stream.Synchronize()}
 		for i := range s.slots {

@@ -116,6 +116,7 @@ type Device struct {
 	Info   DeviceInfo
 	handle cu.Device
 	thread atomic.Int64 // id of the OS thread, 0 when closed
+	lost   atomic.Bool  // a function reported ErrDeviceLost
 	lock   sync.Mutex   // held by who waits for answers
 	work   chan func() error
 	answer chan outcome
@@ -213,7 +214,20 @@ func (d *Device) Do(f func() error) error {
 	if o.panicked != nil {
 		panic(fmt.Sprintf("%v\n\nin Device.Do:\n%s", o.panicked, o.stack))
 	}
+	if errors.Is(o.err, ErrDeviceLost) {
+		d.lost.Store(true)
+	}
 	return o.err
+}
+
+// Release runs f, which gives back what lies on the device, and returns its error,
+// unless the device is lost and everything on it gone: whoever lost it has the error.
+func (d *Device) Release(f func() error) error {
+	lost := d.lost.Load()
+	if err := d.Do(f); !lost {
+		return err
+	}
+	return nil
 }
 
 // Synchronize waits for all that was asked of the device.
@@ -228,7 +242,7 @@ func (d *Device) Synchronize() error {
 // context go with it, unless the device is open elsewhere in the process. A second
 // call does nothing.
 func (d *Device) Close() error {
-	err := d.Do(func() error {
+	err := d.Release(func() error {
 		err := errors.Join(d.Synchronize(), d.release())
 		d.thread.Store(0)
 		return err

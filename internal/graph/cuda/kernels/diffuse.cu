@@ -62,7 +62,7 @@ KERNEL BOUNDS(256, 4) q_sample(QSampleParams p) {
 
 // PSampleParams: from x and the network's out, both [N,...], and eight coefficients,
 //
-//   x0  = c[0] x + c[1] out, clipped to [-1, 1] where clip is not 0
+//   x0  = c[0] x + c[1] out, NaN if not finite, clipped to [-1, 1] where clip is not 0
 //   eps = c[2] x + c[3] out
 //   result[0] = c[4] x + c[5] x0 + c[6] eps + c[7] z   result[1] = x0
 //
@@ -97,6 +97,8 @@ KERNEL BOUNDS(256, 4) p_sample(PSampleParams p) {
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     x0[i] = fma(c[0], x[i], c[1] * out[i]);
+    // Clipping must not hide an infinity; this makes it NaN.
+    x0[i] += x0[i] - x0[i];
     if (p.clip) {
       // Written so that NaN stays NaN.
       x0[i] = x0[i] < -1.0f ? -1.0f : x0[i];

@@ -126,6 +126,27 @@ func TestPTXVersions(t *testing.T) {
 	}
 }
 
+// Arithmetic without a stated rounding may be merged by the driver's compiler, and
+// would differ from what runs on the CPU.
+func TestArithmeticIsRoundedAsWritten(t *testing.T) {
+	loose := regexp.MustCompile(`\b(add|sub|mul|fma|div|sqrt)\.f(32|64)\b`)
+	for _, set := range Sets() {
+		modules, err := Modules(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, module := range modules {
+			text, err := PTX(set, module)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := loose.FindString(text); found != "" {
+				t.Errorf("%s/%s has %s", set, module, found)
+			}
+		}
+	}
+}
+
 func TestSetFor(t *testing.T) {
 	for _, c := range []struct {
 		capability [2]int

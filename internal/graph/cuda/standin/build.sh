@@ -18,7 +18,7 @@ objects=$out/standin-objects
 cxx=${CXX:-g++}
 
 # STANDIN_FLAGS is for the stand-in's own tests.
-flags="-std=c++17 -O2 -fPIC -fvisibility=hidden -pthread -Wall -Wextra -DSTANDIN ${STANDIN_FLAGS:-}"
+flags="-std=c++17 -O2 -ffp-contract=off -fPIC -fvisibility=hidden -pthread -Wall -Wextra -DSTANDIN ${STANDIN_FLAGS:-}"
 
 # The compiler has kernels report their accesses to races.cc, and what C++ leaves undefined to undefined.cc. Vectors
 # would only merge accesses.
