@@ -15,7 +15,7 @@ cxx=${CXX:-g++}
 clang=${CLANG:-clang-19}
 flags="-std=c++17 -O1 -Wall -Wextra -DSTANDIN -I$here/../kernels"
 
-echo "== numbers, as the CPU rounds them and with products fused into sums as on a GPU"
+echo "== numbers, rounded as written and with products fused into sums, as compilers may"
 "$cxx" $flags -O2 -ffp-contract=off -o "$out/numeric_test" "$here/test/numeric_test.cc"
 "$out/numeric_test"
 if grep -qw fma /proc/cpuinfo 2> /dev/null; then
