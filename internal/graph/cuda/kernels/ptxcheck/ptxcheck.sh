@@ -22,9 +22,15 @@ fetch() {
 	apt=$PWD/$build/apt
 	rm -rf "$apt"
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
-	# shellcheck disable=SC1091
-	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite non-free" >"$apt/sources.list"
+	# The mirror that this machine uses, with the section that it may not have turned on.
+	# shellcheck disable=SC2016
+	mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Component: main' 'Origin: Debian' |
+		grep -v -e '-security' -e '-updates' -e '-backports' | head -n 1)
+	if [ -z "$mirror" ]; then
+		echo "ptxcheck: apt knows no mirror of Debian: run apt-get update, or set PTXCOMPILER" >&2
+		exit 2
+	fi
+	echo "deb $mirror non-free" >"$apt/sources.list"
 	options="-o Dir::Etc::sourcelist=$apt/sources.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$apt/lists -o Dir::Cache=$apt/cache -o APT::Sandbox::User=$(id -un)"
 	# shellcheck disable=SC2086
 	apt-get $options update
