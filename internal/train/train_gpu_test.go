@@ -10,6 +10,7 @@ import (
 
 	"ddpm/internal/graph"
 	_ "ddpm/internal/graph/cuda"
+	"ddpm/internal/graph/graphtest"
 )
 
 var gpuPrecisions = []graph.Precision{graph.FP32, graph.TF32, graph.BF16}
@@ -18,16 +19,7 @@ var gpuPrecisions = []graph.Precision{graph.FP32, graph.TF32, graph.BF16}
 // bfloat16.
 func gpuSetup(t *testing.T, p graph.Precision) Setup {
 	t.Helper()
-	b, _, err := graph.Open("cuda", graph.Options{Precision: p})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	s := setupOn(t, b)
+	s := setupOn(t, graphtest.Open(t, "cuda", p))
 	s.Model.Channels = 8
 	return s
 }

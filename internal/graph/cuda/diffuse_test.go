@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/graphtest"
 	"ddpm/internal/rng"
 )
 
@@ -83,15 +84,7 @@ func TestTimestepEmbedding(t *testing.T) {
 // TestSinesOfRoundedAngles compares with the exact sines of the kernel's own angles,
 // which reach a hundred and sixty turns.
 func TestSinesOfRoundedAngles(t *testing.T) {
-	b, err := open(graph.Options{Precision: graph.FP32})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	b := graphtest.Open(t, "cuda", graph.FP32)
 	const n, dim = 1000, 64
 	g := graph.NewBuilder(graph.Float32)
 	out := g.TimestepEmbedding(graph.TimestepEmbedding{Dim: dim}, g.Input("t", graph.Float32, n))

@@ -42,6 +42,21 @@ func RunAll(t *testing.T, b graph.Backend) {
 	}
 }
 
+// Open opens a device for a test, which closes it.
+func Open(t *testing.T, device string, p graph.Precision) graph.Backend {
+	t.Helper()
+	b, _, err := graph.Open(device, graph.Options{Precision: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
 // loaded is a graph loaded on a backend.
 type loaded struct {
 	backend graph.Backend

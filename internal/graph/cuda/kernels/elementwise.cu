@@ -116,35 +116,24 @@ DEV void convert_left(const MapParams& p) {
   }
 }
 
-// map_round copies float32 to bfloat16.
-KERNEL BOUNDS(256, 4) map_round(MapParams p) {
+template <int FROM_BF16, int TO_BF16>
+DEV void map_convert(const MapParams& p) {
   const i64 first = (i64)block_x() * (map_packs * map_threads) + thread_x();
 #pragma unroll
   for (int k = 0; k < map_packs; k++) {
     const i64 pack = first + k * map_threads;
     if (pack < p.n / 8) {
       float v[8];
-      load8(p.x.data, pack * 8, 0, v);
-      store8(p.out.data, pack * 8, 1, v);
+      load8(p.x.data, pack * 8, FROM_BF16, v);
+      store8(p.out.data, pack * 8, TO_BF16, v);
     }
   }
   convert_left(p);
 }
 
-// map_widen copies bfloat16 to float32.
-KERNEL BOUNDS(256, 4) map_widen(MapParams p) {
-  const i64 first = (i64)block_x() * (map_packs * map_threads) + thread_x();
-#pragma unroll
-  for (int k = 0; k < map_packs; k++) {
-    const i64 pack = first + k * map_threads;
-    if (pack < p.n / 8) {
-      float v[8];
-      load8(p.x.data, pack * 8, 1, v);
-      store8(p.out.data, pack * 8, 0, v);
-    }
-  }
-  convert_left(p);
-}
+// map_round copies float32 to bfloat16, map_widen bfloat16 to float32.
+KERNEL BOUNDS(256, 4) map_round(MapParams p) { map_convert<0, 1>(p); }
+KERNEL BOUNDS(256, 4) map_widen(MapParams p) { map_convert<1, 0>(p); }
 
 // ---- a value for each sample and channel ----
 

@@ -99,10 +99,9 @@ func TestParamsHaveNoHiddenPadding(t *testing.T) {
 	}
 }
 
-// A driver of the least version compiles the PTX, and the device it is for is the
-// one of its set.
-func TestPTXVersions(t *testing.T) {
-	version := regexp.MustCompile(`(?m)^\.version (\S+)\n\.target (\S+)\n\.address_size 64\n`)
+// eachModule calls f with the PTX of every module.
+func eachModule(t *testing.T, f func(set, module, text string)) {
+	t.Helper()
 	for _, set := range Sets() {
 		modules, err := Modules(set)
 		if err != nil {
@@ -113,38 +112,37 @@ func TestPTXVersions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := version.FindStringSubmatch(text)
-			if m == nil {
-				t.Errorf("%s/%s does not say what it is", set, module)
-				continue
-			}
-			// CUDA 12.n brought version 8.n of PTX.
-			if want := "8." + strconv.Itoa(LeastCUDA%1000/10); LeastCUDA/1000 != 12 || m[1] != want || m[2] != set {
-				t.Errorf("%s/%s is PTX %s for %s", set, module, m[1], m[2])
-			}
+			f(set, module, text)
 		}
 	}
+}
+
+// A driver of the least version compiles the PTX, and the device it is for is the
+// one of its set.
+func TestPTXVersions(t *testing.T) {
+	version := regexp.MustCompile(`(?m)^\.version (\S+)\n\.target (\S+)\n\.address_size 64\n`)
+	eachModule(t, func(set, module, text string) {
+		m := version.FindStringSubmatch(text)
+		if m == nil {
+			t.Errorf("%s/%s does not say what it is", set, module)
+			return
+		}
+		// CUDA 12.n brought version 8.n of PTX.
+		if want := "8." + strconv.Itoa(LeastCUDA%1000/10); LeastCUDA/1000 != 12 || m[1] != want || m[2] != set {
+			t.Errorf("%s/%s is PTX %s for %s", set, module, m[1], m[2])
+		}
+	})
 }
 
 // Arithmetic without a stated rounding may be merged by the driver's compiler, and
 // would differ from what runs on the CPU.
 func TestArithmeticIsRoundedAsWritten(t *testing.T) {
 	loose := regexp.MustCompile(`\b(add|sub|mul|fma|div|sqrt)\.f(32|64)\b`)
-	for _, set := range Sets() {
-		modules, err := Modules(set)
-		if err != nil {
-			t.Fatal(err)
+	eachModule(t, func(set, module, text string) {
+		if found := loose.FindString(text); found != "" {
+			t.Errorf("%s/%s has %s", set, module, found)
 		}
-		for _, module := range modules {
-			text, err := PTX(set, module)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if found := loose.FindString(text); found != "" {
-				t.Errorf("%s/%s has %s", set, module, found)
-			}
-		}
-	}
+	})
 }
 
 func TestSetFor(t *testing.T) {
