@@ -64,13 +64,7 @@ func findDevices() (*devicesReport, error) {
 	if err := r.CPU.find(); err != nil {
 		return nil, err
 	}
-	kinds := graph.List()
-	if !slices.ContainsFunc(kinds, func(k graph.DeviceList) bool { return k.Kind == "cuda" }) {
-		// A build without CUDA has no list of GPUs, and says so when one is opened.
-		_, _, err := graph.Open("cuda", graph.Options{})
-		kinds = append(kinds, graph.DeviceList{Kind: "cuda", Err: err})
-	}
-	for _, k := range kinds {
+	for _, k := range graph.List() {
 		switch {
 		case k.Err != nil:
 			r.Unavailable[k.Kind] = k.Err.Error()

@@ -174,10 +174,12 @@ func (s *state) Write(a graph.Arena, src []float32) error {
 	if err := s.check(a, src); err != nil {
 		return err
 	}
-	if int(a) < len(s.stale) {
-		s.stale[a] = true
-	}
-	return s.device.Do(func() error { return s.device.stream.Write(s.arenas[a], driver.Bytes(src)) })
+	return s.device.Do(func() error {
+		if int(a) < len(s.stale) {
+			s.stale[a] = true
+		}
+		return s.device.stream.Write(s.arenas[a], driver.Bytes(src))
+	})
 }
 
 func (s *state) check(a graph.Arena, host []float32) error {

@@ -43,33 +43,33 @@ func Devices() ([]DeviceInfo, error) {
 	}
 	var all []DeviceInfo
 	for i := range n {
-		info, err := describe(i)
+		handle, info, err := describe(i)
 		if err != nil {
 			return nil, err
 		}
-		info.Free = freeMemory(cu.Device(i))
+		info.Free = freeMemory(handle)
 		all = append(all, info)
 	}
 	return all, nil
 }
 
 // describe asks for all but the free memory.
-func describe(ordinal int) (DeviceInfo, error) {
+func describe(ordinal int) (cu.Device, DeviceInfo, error) {
 	d, err := cu.GetDevice(ordinal)
 	if err != nil {
-		return DeviceInfo{}, failure(err, "cuDeviceGet", "finding GPU %d", ordinal)
+		return d, DeviceInfo{}, failure(err, "cuDeviceGet", "finding GPU %d", ordinal)
 	}
 	info := DeviceInfo{Ordinal: ordinal}
 	if info.Name, err = d.Name(); err != nil {
-		return info, failure(err, "cuDeviceGetName", "asking GPU %d for its name", ordinal)
+		return d, info, failure(err, "cuDeviceGetName", "asking GPU %d for its name", ordinal)
 	}
 	id, err := d.UUID()
 	if err != nil {
-		return info, failure(err, "cuDeviceGetUuid", "asking GPU %d for its UUID", ordinal)
+		return d, info, failure(err, "cuDeviceGetUuid", "asking GPU %d for its UUID", ordinal)
 	}
 	info.UUID = "GPU-" + id.String()
 	if info.Memory, err = d.TotalMem(); err != nil {
-		return info, failure(err, "cuDeviceTotalMem", "asking GPU %d for its memory", ordinal)
+		return d, info, failure(err, "cuDeviceTotalMem", "asking GPU %d for its memory", ordinal)
 	}
 	for _, a := range []struct {
 		attribute cu.DeviceAttribute
@@ -82,10 +82,10 @@ func describe(ordinal int) (DeviceInfo, error) {
 		{cu.L2CacheSize, &info.L2Bytes},
 	} {
 		if *a.value, err = d.Attribute(a.attribute); err != nil {
-			return info, failure(err, "cuDeviceGetAttribute", "asking GPU %d for attribute %d", ordinal, a.attribute)
+			return d, info, failure(err, "cuDeviceGetAttribute", "asking GPU %d for attribute %d", ordinal, a.attribute)
 		}
 	}
-	return info, nil
+	return d, info, nil
 }
 
 // freeMemory asks in a context, which takes a moment to make. A device that gives
@@ -143,11 +143,11 @@ func Open(ordinal int) (*Device, error) {
 	case ordinal < 0 || ordinal >= n:
 		return nil, fmt.Errorf("there is no GPU %d: the NVIDIA driver shows %d, numbered from 0", ordinal, n)
 	}
-	info, err := describe(ordinal)
+	handle, info, err := describe(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{Info: info, handle: cu.Device(ordinal), work: make(chan func() error), answer: make(chan outcome)}
+	d := &Device{Info: info, handle: handle, work: make(chan func() error), answer: make(chan outcome)}
 	started := make(chan error)
 	go d.serve(started)
 	if err := <-started; err != nil {
