@@ -52,6 +52,11 @@ type Instruction struct {
 	Scratch Ref
 	// Kept is memory for what the kernel makes of the weights.
 	Kept Ref
+	// Aside is what the kernel computes beside the result, nil for nothing.
+	Aside *Aside
+	// Found is what others computed aside of this operation, in the order of the
+	// operands that they computed; none if nobody did.
+	Found []Ref
 }
 
 // Plan is a compiled graph: instructions in order, over memory that is fully
@@ -102,7 +107,18 @@ type compiler struct {
 	owner   map[*Node]*buffer
 	uses    map[*Node]int
 	buffers []*buffer
-	homes   [][]*buffer
+	homes   []homes // by instruction
+	left    map[*step]*aside
+	found   map[*step][]*aside
+}
+
+// homes are the buffers that the places of an instruction are in.
+type homes struct {
+	in           []*buffer
+	out, scratch *buffer
+	asideIn      []*buffer
+	aside        *buffer
+	found        []*buffer
 }
 
 // Compile orders the graph's operations, drops those that no output or gradient
@@ -127,6 +143,9 @@ func Compile(g *Graph, b Backend) (*Plan, error) {
 	}
 	if f, ok := b.(Fusing); ok {
 		steps = fuse(steps, c.ends(), f)
+	}
+	if l, ok := b.(Leaving); ok {
+		c.left, c.found = leave(steps, l)
 	}
 	c.countUses(steps)
 	c.leaves()
@@ -243,10 +262,9 @@ func (c *compiler) emit(s *step, home map[*Node]int, b Backend) error {
 		return nil
 	}
 	in := Instruction{Op: s.op, Out: Ref{Shape: n.Shape(), DType: c.stored(s.op, n.Shape(), b)}}
-	shapes := make([]Shape, len(s.in))
-	for i, operand := range s.in {
+	shapes := shapesOf(s.in)
+	for _, operand := range s.in {
 		in.In = append(in.In, c.place[operand])
-		shapes[i] = operand.Shape()
 		c.uses[operand]--
 		if o := c.owner[operand]; o != nil {
 			o.last = max(o.last, now)
@@ -269,8 +287,42 @@ func (c *compiler) emit(s *step, home map[*Node]int, b Backend) error {
 	in.Scratch = Ref{Shape: Shape{scratch}, DType: c.graph.DType}
 	in.Kept = Ref{Space: Kept, Offset: c.plan.Kept, Shape: Shape{kept}, DType: c.graph.DType}
 	c.plan.Kept += align(kept)
-	c.push(in, s.in, out, scratch)
+	h := homes{in: c.owners(s.in), out: out}
+	if scratch > 0 {
+		h.scratch = c.allocate(scratch, now)
+	}
+	c.addAside(s, &in, &h)
+	c.push(in, h)
 	return nil
+}
+
+// addAside gives memory to what a step leaves, and what it finds to the step. The
+// reader's operands are there until the reader has run.
+func (c *compiler) addAside(s *step, in *Instruction, h *homes) {
+	now := len(c.plan.Instructions)
+	if a := c.left[s]; a != nil {
+		a.buffer = c.allocate(a.size, now)
+		h.aside, h.asideIn = a.buffer, c.owners(a.in)
+		in.Aside = &Aside{Op: a.op, Out: Ref{Shape: Shape{a.size}, DType: c.graph.DType}}
+		for _, operand := range a.in {
+			in.Aside.In = append(in.Aside.In, c.place[operand])
+		}
+		c.plan.Separate += align(a.size)
+	}
+	for _, a := range c.found[s] {
+		a.buffer.last = max(a.buffer.last, now)
+		h.found = append(h.found, a.buffer)
+		in.Found = append(in.Found, Ref{Shape: Shape{a.size}, DType: c.graph.DType})
+	}
+}
+
+// owners are the buffers of nodes, nil for those elsewhere.
+func (c *compiler) owners(nodes []*Node) []*buffer {
+	owners := make([]*buffer, len(nodes))
+	for i, n := range nodes {
+		owners[i] = c.owner[n]
+	}
+	return owners
 }
 
 // stored is the element type of what op computes.
@@ -282,17 +334,8 @@ func (c *compiler) stored(op Op, out Shape, b Backend) DType {
 }
 
 // push appends an instruction and remembers the buffers its places are in.
-func (c *compiler) push(in Instruction, operands []*Node, out *buffer, scratch int) {
-	now := len(c.plan.Instructions)
-	homes := make([]*buffer, 0, len(operands)+2)
-	for _, operand := range operands {
-		homes = append(homes, c.owner[operand])
-	}
-	var ws *buffer
-	if scratch > 0 {
-		ws = c.allocate(scratch, now)
-	}
-	c.homes = append(c.homes, append(homes, out, ws))
+func (c *compiler) push(in Instruction, h homes) {
+	c.homes = append(c.homes, h)
 	c.plan.Instructions = append(c.plan.Instructions, in)
 }
 
@@ -351,7 +394,7 @@ func (c *compiler) finish() {
 		if o := c.owner[n]; o != nil {
 			o.last = max(o.last, len(c.plan.Instructions))
 		}
-		c.push(Instruction{Op: Copy{}, In: []Ref{c.place[n]}, Out: want}, []*Node{n}, nil, 0)
+		c.push(Instruction{Op: Copy{}, In: []Ref{c.place[n]}, Out: want}, homes{in: []*buffer{c.owner[n]}})
 	}
 	for _, o := range c.graph.Outputs {
 		if b := c.owner[o.node]; b != nil {
@@ -382,13 +425,15 @@ func (c *compiler) layout() {
 		c.plan.Arena = max(c.plan.Arena, b.offset+b.size)
 	}
 	for i := range c.plan.Instructions {
-		in := &c.plan.Instructions[i]
-		homes := c.homes[i]
-		for j := range in.In {
-			relocate(&in.In[j], homes[j])
+		in, h := &c.plan.Instructions[i], c.homes[i]
+		relocateAll(in.In, h.in)
+		relocate(&in.Out, h.out)
+		relocate(&in.Scratch, h.scratch)
+		if in.Aside != nil {
+			relocateAll(in.Aside.In, h.asideIn)
+			relocate(&in.Aside.Out, h.aside)
 		}
-		relocate(&in.Out, homes[len(in.In)])
-		relocate(&in.Scratch, homes[len(in.In)+1])
+		relocateAll(in.Found, h.found)
 	}
 	for _, o := range c.graph.Outputs {
 		r := c.plan.Outputs[o.Name]
@@ -400,5 +445,11 @@ func (c *compiler) layout() {
 func relocate(r *Ref, b *buffer) {
 	if b != nil {
 		r.Offset += b.offset
+	}
+}
+
+func relocateAll(refs []Ref, buffers []*buffer) {
+	for i := range refs {
+		relocate(&refs[i], buffers[i])
 	}
 }

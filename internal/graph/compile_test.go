@@ -162,8 +162,32 @@ func (m *machine) run() {
 		for _, r := range in.In {
 			operands = append(operands, slices.Clone(m.at(r)))
 		}
+		m.checkFound(i, in, operands)
 		copy(m.at(in.Out), applied(in.Op, in.Out.Len(), operands))
+		if a := in.Aside; a != nil {
+			copy(m.at(a.Out), m.leftBy(a))
+		}
 		m.spoil(scratch)
+	}
+}
+
+// leftBy is what an instruction computes aside.
+func (m *machine) leftBy(a *graph.Aside) symbols {
+	var operands []symbols
+	for _, r := range a.In {
+		operands = append(operands, m.at(r))
+	}
+	return applied(a.Op, a.Out.Len(), operands)
+}
+
+// checkFound compares what an instruction finds with what was to be left for it. It
+// runs by its own operands all the same.
+func (m *machine) checkFound(i int, in graph.Instruction, operands []symbols) {
+	for _, r := range in.Found {
+		want := applied(in.Op, r.Len(), operands)
+		if !slices.Equal(m.at(r), want) {
+			m.t.Errorf("instruction %d, %T: what was left for it was overwritten, or computed of other operands", i, in.Op)
+		}
 	}
 }
 
@@ -244,6 +268,13 @@ func (scratchy) Workspace(op graph.Op, out graph.Shape, _ []graph.Shape, keep bo
 	return n, 0
 }
 
+// leaving is a device whose kernels leave something of some size wherever they may.
+type leaving struct{ scratchy }
+
+func (leaving) Leaves(op graph.Op, out graph.Shape, _ []graph.Shape, _ graph.Op, _ int, _ []graph.Shape) int {
+	return int(symbol(fmt.Sprintf("%T", op), out) % 40)
+}
+
 func TestPlansOfNetworks(t *testing.T) {
 	for name, g := range map[string]*graph.Graph{
 		"small":  smallGraph(t, graph.Float32),
@@ -253,6 +284,7 @@ func TestPlansOfNetworks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			checkPlan(t, g, compile(t, g, reference.Backend{}))
 			checkPlan(t, g, compile(t, g, scratchy{}))
+			checkPlan(t, g, compile(t, g, leaving{}))
 		})
 	}
 }

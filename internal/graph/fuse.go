@@ -243,11 +243,7 @@ func (f *fuser) add(s *step, at int, wrap func(Op) Op) bool {
 }
 
 func (f *fuser) fuses(op Op, in []*Node) bool {
-	shapes := make([]Shape, len(in))
-	for i, n := range in {
-		shapes[i] = n.Shape()
-	}
-	return f.backend.Fuses(op, shapes)
+	return f.backend.Fuses(op, shapesOf(in))
 }
 
 // drop removes a step and its reads.
