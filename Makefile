@@ -40,7 +40,7 @@ CUDA_CC = $(shell go env CC)
 export_cuda = export CGO_ENABLED=1 \
 	CGO_CFLAGS='-O2 -g "-I$(CURDIR)/$(DOOR_BUILD)/include"' \
 	CGO_LDFLAGS='-O2 -g "-L$(CURDIR)/$(DOOR_BUILD)"'
-export_standin = $(export_cuda) DDPM_LIBCUDA='$(CURDIR)/build/standin/libcuda.so.1'
+export_standin = $(export_cuda) DDPM_LIBCUDA='$(CURDIR)/build/standin/libcuda.so.1' DDPM_CACHE='$(CURDIR)/build/standin/cache'
 
 cuda: door ## the program with the CUDA backend, into bin/ (needs gcc, no CUDA toolkit)
 	$(export_cuda) && go build -trimpath -tags gpu -o bin/ddpm ./cmd/ddpm

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Everything a GPU must show, in one go of less than ten minutes: that it is there,
 # that every kernel and the training of networks agree with the CPU and PyTorch, that
-# runs are equal bit for bit, and how fast a training and a sampling step are, beside
-# PyTorch if the machine has it. Ends with one table; exit status 1 if a required part
-# did not pass.
+# runs are equal bit for bit, and how fast a training and a sampling step are once tuned,
+# beside PyTorch if the machine has it. Ends with one table; exit status 1 if a required
+# part did not pass.
 #
 #   scripts/gpu-check.sh                         # in an unpacked bundle: make gpu-bundle
 #   scripts/gpu-check.sh --bin build/gpu         # in the checkout that made it
@@ -30,8 +30,8 @@ usage: gpu-check.sh [option]...
   --bin DIR      with ddpm and the test binaries                    (bin)
   --seconds N    for everything                                     (570)
   --only NAMES   patterns of the parts to run                       (all)
-  --caches DIR   keeps what the driver and torch.compile compiled, for the next
-                 time                             (removed at the end)
+  --caches DIR   keeps what the driver and torch.compile compiled, and what was
+                 tuned, for the next time         (removed at the end)
   --quick        tiny sizes: tests of this script, whose figures mean nothing
   --table DIR    prints the table of an earlier run
   --list         prints the parts
@@ -115,6 +115,22 @@ part_start() {
 		text="$text, the $time time $((($(date +%s%N) - began) / 1000000)) ms"
 	done
 	figures "open, load the kernels and draw$text; the driver's cache was $cache"
+}
+
+# Every kernel of the GPU's own set beside the one that runs on all GPUs.
+part_check() {
+	status=0
+	ddpm devices --check || status=$?
+	figures "$(mine | tail -n 1)"
+	return $status
+}
+
+# Which of several ways to the same bits is the fastest, by product.
+part_tune() { # batch
+	budget=$((limit - 15))
+	[ $quick = no ] || budget=1
+	on_network tune --batch "$1" --seconds $budget || return
+	figures "$(mine | tail -n 1)"
 }
 
 # go_test runs a test binary and wants the named tests to have passed.
@@ -238,7 +254,10 @@ clocks_stop() {
 		}' "$work/clocks.csv"
 }
 
-part_bench() { # mode precision batch
+part_bench() { # mode precision batch [most demanding set of kernels]
+	if [ -n "${4:-}" ]; then
+		export DDPM_KERNELS=$4
+	fi
 	steps=0 warmup=10
 	[ $quick = no ] || steps=2 warmup=1
 	clocks_start
@@ -253,7 +272,8 @@ part_bench() { # mode precision batch
 	*'"device":"cuda:'*) ;;
 	*) figures "the benchmark did not run on a GPU" && return 1 ;;
 	esac
-	echo "$line" >>"$out/figures.jsonl"
+	# Those of a lesser set are for comparison only.
+	[ -n "${4:-}" ] || echo "$line" >>"$out/figures.jsonl"
 	figures "$(echo "$line" | step_text)"
 }
 
@@ -269,8 +289,11 @@ part_ops() { # mode precision batch
 	steps=0
 	[ $quick = no ] || steps=1
 	on_network bench --ops --set model.dropout=0 --mode "$1" --precision "$2" --batch "$3" --steps $steps || return
-	# Kinds of operation begin in this column, shapes further right.
-	figures "most: $(mine | awk '$2 == "%" && substr($0, 52, 1) != " " && n < 4 { printf "%s%.0f %% %s", n++ ? ", " : "", $1, substr($0, 52) }')"
+	# Groups of operations begin in this column, what they are made of further right.
+	figures "$(mine | awk '
+		$2 == "%" && substr($0, 85, 1) != " " && n < 4 { most = most sprintf("%s%.0f %% %s", n++ ? ", " : "", $1, substr($0, 85)) }
+		$1 == "floor" || $1 == "MFU" { rest = rest sprintf("; %s %s %s", $1, $2, $3) }
+		END { print "most: " most rest }')"
 }
 
 # The plan of a batch that fits, and of one that has to be split.
@@ -422,15 +445,30 @@ print_table() { # folder
 			while ((getline line < figures) > 0) {
 				key = value(line, "mode") "-" value(line, "dtype") "-" value(line, "batch")
 				speed = value(line, "images_per_s") + 0
+				memory = value(line, "peak_memory_mib") + 0
+				first = value(line, "first_step_s") + 0
 				if (line ~ /"torch":/) {
-					if (speed > theirs[key]) theirs[key] = speed
-				} else if (speed > ours[key]) ours[key] = speed
+					# Memory and start are those of the fastest mode.
+					if (speed > theirs[key]) {
+						theirs[key] = speed
+						their_memory[key] = memory
+						their_first[key] = first
+					}
+				} else {
+					if (speed > ours[key]) ours[key] = speed
+					if (memory) our_memory[key] = memory
+					if (first && (!our_first[key] || first < our_first[key])) our_first[key] = first
+				}
 			}
 			printf "%-32s %-8s %5s  %s\n", "part", "result", "s", "figures"
 		}
 		{
 			text = $5
-			if (theirs[$1] && ours[$1]) text = text sprintf("; best: %.2f x PyTorch", ours[$1] / theirs[$1])
+			if (theirs[$1] && ours[$1]) {
+				text = text sprintf("; best: %.2f x PyTorch", ours[$1] / theirs[$1])
+				if (their_memory[$1] && our_memory[$1]) text = text sprintf(", %.2f x its memory", our_memory[$1] / their_memory[$1])
+				if (their_first[$1] && our_first[$1]) text = text sprintf(", %.2f x its time to the first step", our_first[$1] / their_first[$1])
+			}
 			printf "%-32s %-8s %5d  %s\n", $1, $3, $4, text
 			n[$3]++
 			if ($2 == "required" && $3 != "pass") missing = missing " " $1
@@ -452,13 +490,18 @@ parts() {
 	run system optional 30 system
 	run devices required 60 devices
 	run start required 150 start
+	run check required 60 check
 	run pytorch required 90 pytorch
 	run conformance-bf16 required 120 conformance bf16
 	run conformance-fp32 required 120 conformance fp32
 	run conformance-tf32 required 120 conformance tf32
 	run training required 120 training
 	run runs-bf16 required 90 runs bf16
+	run train-bf16-$train-untuned optional 30 bench train bf16 "$train"
+	run tune-$train optional 60 tune "$train"
 	run train-bf16-$train required 60 bench train bf16 "$train"
+	run train-bf16-$train-sm_80 optional 30 bench train bf16 "$train" sm_80
+	run train-bf16-$more required 60 bench train bf16 "$more"
 	run sample-bf16-$small required 60 bench sample bf16 "$small"
 	run sample-bf16-$large required 60 bench sample bf16 "$large"
 	run train-tf32-$train required 60 bench train tf32 "$train"
@@ -470,6 +513,7 @@ parts() {
 	reserve=45
 	run torch-train-bf16 optional 70 torch train bf16 "$train"
 	run torch-train-bf16-compiled optional 170 torch train bf16 "$train" --compile --cudagraphs
+	run torch-train-bf16-$more-compiled optional 170 torch train bf16 "$more" --compile --cudagraphs
 	run torch-sample-bf16-$large optional 110 torch sample bf16 "$large" --pure-bf16 --compile --cudagraphs
 	reserve=0
 	run train-bf16-$train-again optional 40 bench train bf16 "$train"
@@ -481,6 +525,7 @@ parts() {
 	run torch-train-fp32 optional 70 torch train fp32 "$train"
 	run sample-tf32-$large optional 40 bench sample tf32 "$large"
 	run sample-fp32-$large optional 40 bench sample fp32 "$large"
+	run ops-train-bf16-$more optional 60 ops train bf16 "$more"
 	run runs-fp32 optional 90 runs fp32
 	run plan optional 40 plan
 	run commands optional 90 commands
@@ -498,7 +543,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$root/bin seconds=570 quick=no list=no out='' only='' caches='' table=''
 # A part is not begun with fewer seconds left than least; reserve is kept for what
 # must come after optional parts.
-least=5 reserve=0 train=128 small=64 large=256 limit=0 offset=0 child='' interrupted='' why=''
+least=5 reserve=0 train=128 more=512 small=64 large=256 limit=0 offset=0 child='' interrupted='' why=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	-h | --help) usage && exit ;;
@@ -514,7 +559,7 @@ case $seconds in
 esac
 
 deadline=$(($(now) + seconds))
-[ $quick = no ] || train=2 small=2 large=3
+[ $quick = no ] || train=2 more=4 small=2 large=3
 
 if [ -n "$table" ]; then
 	[ -e "$table/results.tsv" ] || wrong "--table $table: there are no results"
@@ -547,7 +592,7 @@ if [ -n "$caches" ]; then
 else
 	caches=$work/caches
 fi
-export CUDA_CACHE_PATH="$caches/cuda" TORCHINDUCTOR_CACHE_DIR="$caches/inductor" TRITON_CACHE_DIR="$caches/triton"
+export CUDA_CACHE_PATH="$caches/cuda" DDPM_CACHE="$caches/ddpm" TORCHINDUCTOR_CACHE_DIR="$caches/inductor" TRITON_CACHE_DIR="$caches/triton"
 mkdir -p "$CUDA_CACHE_PATH" "$TORCHINDUCTOR_CACHE_DIR" "$TRITON_CACHE_DIR"
 export root bin out work quick limit offset
 

@@ -15,17 +15,32 @@ import (
 )
 
 func newDevices() *cobra.Command {
-	var asJSON bool
+	var asJSON, check bool
+	var device string
 	c := &cobra.Command{
 		Use:   "devices",
 		Short: "List what networks can run on here",
 		Long: `List the processor, with its threads, instruction set and precisions, and the GPUs,
 with their memory, compute capability, driver and the set of kernels that would run;
-or say why no GPU can be used.`,
+or say why no GPU can be used.
+
+On GPUs of some kinds faster kernels run in place of those that all GPUs run. The first
+time such a GPU is used, and again with another driver or another version of this
+program, the ones are compared with the others on random data, and what differs is not
+used. --check compares them now, whatever was found before, and prints what it finds;
+exit status 1 says that a kernel is not used.`,
 		Example: `  ddpm devices
-  ddpm devices --json`,
+  ddpm devices --json
+  ddpm devices --check
+  ddpm devices --check --device cuda:1 --json`,
 		Args: noArgument,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if check {
+				return checkDevices(c.OutOrStdout(), c.ErrOrStderr(), device, asJSON)
+			}
+			if device != "" {
+				return usage(c, "--device %s: only --check takes a device", device)
+			}
 			report, err := findDevices()
 			if err != nil {
 				return err
@@ -37,7 +52,10 @@ or say why no GPU can be used.`,
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; bytes are not rounded")
+	f := c.Flags()
+	f.BoolVar(&check, "check", false, "compare the kernels of each GPU with those that they replace")
+	f.StringVar(&device, "device", "", "the GPU to check, such as cuda:1 for the second; all if it is not given")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object; bytes are not rounded")
 	return c
 }
 

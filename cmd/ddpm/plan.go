@@ -25,13 +25,28 @@ func newPlan() *cobra.Command {
 		Long: `Print the parameters, the floating-point operations, the memory by kind and the
 size of a checkpoint of a run, all of which follow from its configuration, and an
 estimate of its time, for which a few steps are timed on made-up images. The data
-need not be there, and nothing is written.`,
+need not be there, and nothing is written.
+
+--roofline says instead what the steps would take at the least on a device that need
+not be there: one that computes so many TFLOP/s and copies so many TB/s, read and
+written, in bf16 or the --precision given. Every operation takes the time of its
+multiply-adds or of its operands and results, each moved once, whichever is longer.
+No device reaches all ceilings; kernels that get by with fewer passes over memory or
+fewer multiply-adds than the plan has can be faster than it says.`,
 		Example: `  ddpm plan
   ddpm plan --config cifar
+  ddpm plan --config cifar --roofline 790,4.3
   ddpm plan --config cifar --set train.accumulate=8
   ddpm plan --json`,
 		Args: noArgument,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if p.roofline != "" {
+				ceilings, ok := parseCeilings(p.roofline)
+				if !ok {
+					return usage(c, "--roofline %q: want TFLOP/s and TB/s of a device, such as 790,4.3", p.roofline)
+				}
+				return p.predict(c.OutOrStdout(), ceilings)
+			}
 			return p.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -39,12 +54,14 @@ need not be there, and nothing is written.`,
 	p.add(f)
 	p.addMachine(f)
 	f.BoolVar(&p.json, "json", false, "print one JSON object; bytes, operations and seconds are not rounded")
+	f.StringVar(&p.roofline, "roofline", "", "`TFLOP/s,TB/s` of a device: say what steps take there at the least, and nothing else")
 	return c
 }
 
 type planCommand struct {
 	settings
-	json bool
+	json     bool
+	roofline string
 }
 
 // planReport is what plan prints as JSON.

@@ -39,6 +39,7 @@ func runScripts(t *testing.T, dir string, passed []string) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[signalled{}] = new(*exec.Cmd)
+			env.Setenv("DDPM_CACHE", filepath.Join(env.WorkDir, "cache")) // not the user's
 			for _, name := range passed {
 				env.Setenv(name, os.Getenv(name))
 			}

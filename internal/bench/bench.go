@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"time"
 
 	"ddpm/internal/generate"
 	"ddpm/internal/graph"
@@ -31,11 +32,16 @@ type Options struct {
 	train.Setup
 	Warmup int // steps before those that are timed
 	Steps  int // timed; 0 is as many as fit a few seconds
-	Ops    bool
+	// Ops asks for the time of each operation too. It is taken in as many steps after
+	// those that are timed, as clocks between operations take time themselves.
+	Ops bool
+
+	begun time.Time
 }
 
 // Run times one of Modes.
 func Run(ctx context.Context, mode string, o Options) (*Result, error) {
+	o.begun = time.Now()
 	if mode == "train" {
 		return trainingStep(ctx, o)
 	}
@@ -54,27 +60,49 @@ func trainingStep(ctx context.Context, o Options) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	layout := plan.Graph.Layout
-	if err := graph.CheckMemory(o.Backend, 4*int64(5*layout.Size+plan.Arena+plan.Kept)); err != nil {
+	memory := memoryOf(plan, o.Backend, o.Train.Accumulate)
+	if err := graph.CheckMemory(o.Backend, memory); err != nil {
 		return nil, fmt.Errorf("a training step of %d images: %w", o.Train.Batch, err)
 	}
-	state, err := weighted(o, layout, graph.Params, graph.EMA)
+	state, err := weighted(o, plan.Graph.Layout, graph.Params, graph.EMA)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 
 	watch := newStopwatch(o)
+	if err := trainingSteps(ctx, o, plan, state, watch); err != nil {
+		return nil, err
+	}
+	const backward = 2 // times the work of the forward pass
+	r = watch.result("train", o.Train.Batch, work, (1+backward)*work)
+	r.setDeviceMemory(o.Backend, memory)
 	if o.Ops {
-		if watch.profile, err = newProfile(plan, o.Train.Accumulate); err != nil {
+		watch := o.profile(plan, o.Train.Accumulate)
+		if err := trainingSteps(ctx, o, plan, watch.profile.watchState(state), watch); err != nil {
 			return nil, err
 		}
-		state = watch.profile.watchState(state)
-		o.Backend = watch.profile.watchBackend(o.Backend)
+		r.Ops = watch.profile.ops(r.Step.Least)
 	}
+	return r, nil
+}
+
+// profile has the steps that follow run on a backend that times the operations of a
+// plan, which runs so many times in a step.
+func (o *Options) profile(plan *graph.Plan, runs int) *stopwatch {
+	p := newProfile(plan, o.Backend, runs)
+	o.Backend = p.watchBackend(o.Backend)
+	debug.FreeOSMemory() // what the steps before took
+	w := newStopwatch(*o)
+	w.profile = p
+	return w
+}
+
+// trainingSteps makes steps until enough are timed.
+func trainingSteps(ctx context.Context, o Options, plan *graph.Plan, state graph.State, watch *stopwatch) (err error) {
 	stepper, err := train.NewStepper(o.Setup, plan, state)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, stepper.Close()) }()
 
@@ -86,13 +114,12 @@ func trainingStep(ctx context.Context, o Options) (r *Result, err error) {
 	watch.start()
 	for k := 0; !watch.done(); k++ {
 		if _, err := stepper.Step(ctx, k, images); err != nil {
-			return nil, err
+			return err
 		}
-		watch.lap()
+		watch.lap(1)
 	}
 	watch.stop()
-	const backward = 2 // times the work of the forward pass
-	return watch.result("train", o.Train.Batch, work, (1+backward)*work), nil
+	return nil
 }
 
 // errTimed ends a sampler that has made enough steps.
@@ -117,67 +144,94 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := model.Reverse(s.Model, s.Size, s.Batch, s.Sample.Clip)
+	plan, err := samplingPlan(s)
 	if err != nil {
 		return nil, err
 	}
-	plan, err := graph.Compile(g, s.Backend)
-	if err != nil {
-		return nil, err
-	}
-	if err := graph.CheckMemory(s.Backend, 4*int64(g.Layout.Size+plan.Arena+plan.Kept)); err != nil {
+	memory := memoryOf(plan, s.Backend, 1)
+	if err := graph.CheckMemory(s.Backend, memory); err != nil {
 		return nil, fmt.Errorf("a sampling step of %d images: %w", s.Batch, err)
 	}
-	state, err := weighted(o, g.Layout, graph.EMA)
+	state, err := weighted(o, plan.Graph.Layout, graph.EMA)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 
+	gen := generate.Generator{Schedule: schedule, Prediction: prediction, Config: s.Sample, Seed: s.Seed}
+	gen.Config.Steps = schedule.T() // no end before the steps are timed, if possible
 	watch := newStopwatch(o)
-	if o.Ops {
-		if watch.profile, err = newProfile(plan, 1); err != nil {
-			return nil, err
-		}
-		s.Backend = watch.profile.watchBackend(s.Backend)
-	}
-	reverse, err := generate.LoadReverse(s.Backend, plan, state, graph.EMA)
-	if err != nil {
+	if err := samplingSteps(ctx, o, plan, state, gen, watch); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, reverse.Close()) }()
+	r = watch.result("sample", s.Batch, work, work)
+	r.setDeviceMemory(s.Backend, memory)
+	if o.Ops {
+		watch := o.profile(plan, 1)
+		if err := samplingSteps(ctx, o, plan, state, gen, watch); err != nil {
+			return nil, err
+		}
+		r.Ops = watch.profile.ops(r.Step.Least)
+	}
+	return r, nil
+}
+
+// samplingSteps makes steps until enough are timed.
+func samplingSteps(ctx context.Context, o Options, plan *graph.Plan, state graph.State, gen generate.Generator, watch *stopwatch) (err error) {
+	gen.Reverse, err = generate.LoadReverse(o.Backend, plan, state, graph.EMA)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, gen.Reverse.Close()) }()
 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	sampler := s.Sample
-	sampler.Steps = schedule.T() // no end before the steps are timed, if possible
-	gen := generate.Generator{
-		Reverse: reverse, Schedule: schedule, Prediction: prediction, Config: sampler, Seed: s.Seed,
-		// From one call of the network to the next is a step; the last one of an
-		// image has no other behind it.
-		OnMoment: func(m generate.Moment) error {
-			if m.Step == 1 {
-				watch.start()
-				return nil
-			}
-			watch.lap()
-			if watch.done() {
-				stop(errTimed)
-			}
-			if watch.done() || m.Step == m.Steps {
-				watch.stop()
-			}
+	steps := 0 // since the last lap
+	// From one call of the network to the next is a step; the last one of an image
+	// has no other behind it. Where the device runs behind the host, what the host
+	// sees is when a step was asked for, so a lap is of several steps and a wait.
+	gen.OnMoment = func(m generate.Moment) error {
+		if m.Step > 1 {
+			steps++
+		}
+		last := m.Step == m.Steps
+		if m.Step > 1 && steps < watch.stride() && !last {
 			return nil
-		},
+		}
+		if err := wait(o.Backend); err != nil {
+			return err
+		}
+		if m.Step == 1 {
+			watch.finished()
+			watch.start()
+			return nil
+		}
+		watch.lap(steps)
+		steps = 0
+		if watch.done() {
+			stop(errTimed)
+		}
+		if watch.done() || last {
+			watch.stop()
+		}
+		return nil
 	}
-	x := make([]float32, s.Batch*s.Size.Values())
+	x := make([]float32, o.Batch*o.Size.Values())
 	for !watch.done() {
 		gen.Prior(x, 0)
 		if err := gen.Sample(ctx, x, 0); err != nil && context.Cause(ctx) != errTimed {
-			return nil, err
+			return err
 		}
 	}
-	return watch.result("sample", s.Batch, work, work), nil
+	return nil
+}
+
+// wait waits for a device that runs behind the host.
+func wait(b graph.Backend) error {
+	if ahead, ok := b.(graph.Ahead); ok {
+		return ahead.Wait()
+	}
+	return nil
 }
 
 // forwardFlops is the work of the network's forward pass on an image.

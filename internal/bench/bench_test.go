@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,8 +62,11 @@ func TestRun(t *testing.T) {
 					r.StepFlops != passes*int64(batch)*r.ForwardFlops {
 					t.Errorf("%s: %+v", mode, r)
 				}
-				if r.Step.Least <= 0 || r.Step.Median < r.Step.Least {
-					t.Errorf("%s: steps of %v", mode, r.Step)
+				if r.Step.Least <= 0 || r.Step.Median < r.Step.Least || r.First < r.Step.Least {
+					t.Errorf("%s: steps of %v, the first after %v", mode, r.Step, r.First)
+				}
+				if r.DeviceMemory != 0 {
+					t.Errorf("%s: %d bytes of a device apart from the host", mode, r.DeviceMemory)
 				}
 				if (r.Ops != nil) != ops {
 					t.Errorf("%s, profile %t: %d operations", mode, ops, len(r.Ops))
@@ -108,16 +112,14 @@ func checkProfile(t *testing.T, r *Result, accumulate int) {
 			t.Errorf("%s in %d parts: %d calls of %s, want %d", r.Mode, accumulate, calls[kind], kind, n)
 		}
 	}
-	kinds := ByKind(r.Ops)
-	n := 0
-	for _, k := range kinds {
-		n += len(k.Members)
-		if k.Calls != calls[k.Kind] {
-			t.Errorf("%s: %d calls of %s, want %d", r.Mode, k.Calls, k.Kind, calls[k.Kind])
-		}
+	table := Roofline(r.Ops, &graph.Ceilings{Flops: 1e12, Bytes: 1e11})
+	members, n := 0, 0
+	for _, g := range table.Groups {
+		members += len(g.Members)
+		n += g.Calls
 	}
-	if n != len(r.Ops) || len(kinds) != len(calls) {
-		t.Errorf("%s: %d operations of %d kinds, want %d of %d", r.Mode, n, len(kinds), len(r.Ops), len(calls))
+	if all := table.Total; members != len(r.Ops) || n != all.Calls || math.Abs(all.Share-1) > 1e-9 || all.Flops != work {
+		t.Errorf("%s: %d operations of %d calls in groups, want %d; in all %+v", r.Mode, members, n, len(r.Ops), all)
 	}
 }
 
@@ -164,7 +166,7 @@ func TestStopwatch(t *testing.T) {
 	w.start()
 	laps := 0
 	for ; !w.done(); laps++ {
-		w.lap()
+		w.lap(1)
 	}
 	if laps != 5 || len(w.wall) != 3 {
 		t.Errorf("%d laps, %d of them timed, want 5 and 3", laps, len(w.wall))
@@ -176,7 +178,7 @@ func TestStopwatch(t *testing.T) {
 		want  bool
 	}{{leastSteps - 1, 2 * enoughTime, false}, {leastSteps, enoughTime, true}, {leastSteps, enoughTime / 2, false}, {mostSteps, 0, true}} {
 		w := newStopwatch(Options{})
-		w.wall, w.spent = make([]time.Duration, c.timed), c.spent
+		w.timed, w.spent = c.timed, c.spent
 		if w.done() != c.want {
 			t.Errorf("done after %d steps in %v: %t", c.timed, c.spent, !c.want)
 		}
@@ -185,8 +187,8 @@ func TestStopwatch(t *testing.T) {
 	w = newStopwatch(Options{Warmup: 1, Steps: 1})
 	w.start()
 	waste = make([]byte, 100)
-	w.lap()
-	w.lap()
+	w.lap(1)
+	w.lap(1)
 	w.stop()
 	if w.allocations != 0 {
 		t.Errorf("%d allocations in warm-up counted", w.allocations)
@@ -195,7 +197,7 @@ func TestStopwatch(t *testing.T) {
 	w = newStopwatch(Options{Steps: 2})
 	for range 2 {
 		w.start()
-		w.lap()
+		w.lap(1)
 		w.stop()
 		waste = make([]byte, 100)
 	}
@@ -227,14 +229,89 @@ func TestSpan(t *testing.T) {
 	}
 }
 
+// Where the device runs behind the host a lap is of several steps, and no more than
+// were asked for.
+func TestLapsOfADeviceThatRunsBehind(t *testing.T) {
+	w := newStopwatch(Options{Warmup: 3, Steps: 25, Setup: train.Setup{Backend: behind{}}})
+	var laps []int
+	for w.start(); !w.done(); {
+		laps = append(laps, w.stride())
+		w.lap(w.stride())
+	}
+	if !slices.Equal(laps, []int{3, 10, 10, 5}) || w.timed != 25 || len(w.wall) != 3 {
+		t.Errorf("laps of %v steps, %d steps timed in %d laps, want 3, then 25 in 3", laps, w.timed, len(w.wall))
+	}
+	if w := newStopwatch(Options{Setup: train.Setup{Backend: behind{}}}); w.stride() != aheadSteps {
+		t.Errorf("a lap of %d steps, want %d", w.stride(), aheadSteps)
+	}
+	// A lap's time is that of one step.
+	w = newStopwatch(Options{Steps: 10, Setup: train.Setup{Backend: behind{}}})
+	w.start()
+	time.Sleep(20 * time.Millisecond)
+	w.lap(10)
+	if r := w.result("sample", 1, 1, 1); r.Step.Median < 2*time.Millisecond || r.Step.Median > 20*time.Millisecond || r.Steps != 10 {
+		t.Errorf("%d steps of %v, want 10 of 2 ms", r.Steps, r.Step.Median)
+	}
+}
+
+// behind is a device that runs behind the host.
+type behind struct{ graph.Backend }
+
+func (behind) Wait() error { return nil }
+
+// A sampling step is over when the device has waited for it, as often as there are
+// laps and images begin.
+func TestSamplingWaits(t *testing.T) {
+	b := cpu.New(2, isa.Detect())
+	defer b.Close()
+	w := &waiting{Backend: b}
+	s := tiny(w)
+	s.Diffusion.T = 8
+	begun := time.Now()
+	r, err := Run(t.Context(), "sample", Options{Setup: s, Warmup: 2, Steps: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Images of 8 calls have 7 steps behind the first: laps of 2 and 5 steps, then
+	// of 4.
+	if r.Steps != 9 || len(w.waits) != 5 {
+		t.Fatalf("%d steps with %d waits, want 9 with 5", r.Steps, len(w.waits))
+	}
+	first, third := w.waits[0].Sub(begun), w.waits[1].Sub(begun)
+	if r.First > (first+third)/2 {
+		t.Errorf("the first step ended after %v, want %v; two more after %v", r.First, first, third)
+	}
+	if r.DeviceMemory == 0 {
+		t.Error("a device apart from the host takes no memory")
+	}
+	w.err = errors.New("lost")
+	if _, err := Run(t.Context(), "sample", Options{Setup: s, Steps: 1}); !errors.Is(err, w.err) {
+		t.Errorf("a device that is lost while the host waits: %v", err)
+	}
+}
+
+type waiting struct {
+	graph.Backend
+	waits []time.Time
+	err   error
+}
+
+func (w *waiting) Wait() error {
+	if len(w.waits) == 1 {
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.waits = append(w.waits, time.Now())
+	return w.err
+}
+
 // A profile keeps the least of each row, so that what happened in one step to one
 // of them does not show.
 func TestProfileLap(t *testing.T) {
-	p := &profile{rest: math.MaxInt64}
-	p.add(Op{Kind: "a"})
-	p.add(Op{Kind: "b"})
-	p.step = make([]time.Duration, 2)
-	for _, step := range [][3]time.Duration{{10, 90, 105}, {30, 20, 60}} {
+	p := &profile{
+		rows: []Op{{Kind: "a", Time: math.MaxInt64}, {Kind: "b", Time: math.MaxInt64}},
+		step: make([]time.Duration, 2), rest: math.MaxInt64,
+	}
+	for _, step := range [][3]time.Duration{{10, 90, 110}, {30, 20, 60}} {
 		copy(p.step, step[:2])
 		p.lap(step[2])
 	}
@@ -242,11 +319,13 @@ func TestProfileLap(t *testing.T) {
 	p.forget()
 	copy(p.step, []time.Duration{40, 40})
 	p.lap(100)
-	want := []Op{{Kind: "b", Time: 20}, {Kind: "a", Time: 10}, {Kind: "the rest", Time: 5}}
-	for i, op := range p.ops() {
-		want[i].Share = want[i].Time.Seconds() / (35 * time.Nanosecond).Seconds()
-		if op.Kind != want[i].Kind || op.Time != want[i].Time || math.Abs(op.Share-want[i].Share) > 1e-9 {
-			t.Errorf("row %d: %+v, want %+v", i, op, want[i])
+	for fastest, rest := range map[time.Duration]time.Duration{70: 10, 35: 5, 25: 0} {
+		want := []Op{{Kind: "b", Time: 20}, {Kind: "a", Time: 10}, {Kind: restGroup, Time: rest}}
+		for i, op := range p.ops(fastest) {
+			want[i].Share = want[i].Time.Seconds() / (30*time.Nanosecond + rest).Seconds()
+			if op.Kind != want[i].Kind || op.Time != want[i].Time || math.Abs(op.Share-want[i].Share) > 1e-9 {
+				t.Errorf("row %d beside steps of %v: %+v, want %+v", i, fastest, op, want[i])
+			}
 		}
 	}
 }
@@ -258,30 +337,31 @@ func TestDescribe(t *testing.T) {
 	half := graph.Conv2D{Stride: 2, Bottom: 1, Right: 1}
 	kernel, bias := graph.Shape{3, 3, 4, 6}, graph.Shape{6}
 	for _, c := range []struct {
-		op   graph.Op
-		in   shapes
-		want string
+		op    graph.Op
+		in    shapes
+		want  string
+		group string
 	}{
-		{same, shapes{image(8, 9, 4), kernel, bias}, "Conv2D: 3x3 8x9 4->6"},
-		{half, shapes{image(8, 8, 4), kernel, bias}, "Conv2D: 3x3 8x8 4->6 stride 2"},
-		{graph.Conv2DGradData{Conv2D: half, Height: 8, Width: 8}, shapes{kernel, image(4, 4, 6)}, "Conv2DGradData: 3x3 8x8 4->6 stride 2"},
-		{graph.Conv2DGradWeight{Conv2D: same, R: 3, S: 3}, shapes{image(8, 8, 4), image(8, 8, 6)}, "Conv2DGradWeight: 3x3 8x8 4->6"},
-		{graph.Joined{Of: same}, shapes{image(8, 8, 1), image(8, 8, 3), kernel, bias}, "Concat+Conv2D: 3x3 8x8 4->6"},
-		{graph.Doubled{Of: same}, shapes{image(4, 5, 4), kernel, bias}, "Upsample+Conv2D: 3x3 8x10 4->6"},
+		{same, shapes{image(8, 9, 4), kernel, bias}, "Conv2D: 3x3 8x9 4->6", "convolution forward 8x9"},
+		{half, shapes{image(8, 8, 4), kernel, bias}, "Conv2D: 3x3 8x8 4->6 stride 2", "convolution forward 8x8"},
+		{graph.Conv2DGradData{Conv2D: half, Height: 8, Width: 8}, shapes{kernel, image(4, 4, 6)}, "Conv2DGradData: 3x3 8x8 4->6 stride 2", "convolution data gradient 8x8"},
+		{graph.Conv2DGradWeight{Conv2D: same, R: 3, S: 3}, shapes{image(8, 8, 4), image(8, 8, 6)}, "Conv2DGradWeight: 3x3 8x8 4->6", "convolution weight gradient 8x8"},
+		{graph.Joined{Of: same}, shapes{image(8, 8, 1), image(8, 8, 3), kernel, bias}, "Concat+Conv2D: 3x3 8x8 4->6", "convolution forward 8x8"},
+		{graph.Doubled{Of: same}, shapes{image(4, 5, 4), kernel, bias}, "Upsample+Conv2D: 3x3 8x10 4->6", "convolution forward 8x10"},
 		{
 			graph.Plus{Of: graph.PlusPerSample{Of: graph.Joined{Of: same}}},
 			shapes{image(8, 8, 1), image(8, 8, 3), kernel, bias, {5, 6}, image(8, 8, 6)},
-			"Concat+Conv2D+AddPerSample+Add: 3x3 8x8 4->6",
+			"Concat+Conv2D+AddPerSample+Add: 3x3 8x8 4->6", "convolution forward 8x8",
 		},
-		{graph.Linear{}, shapes{{5, 2, 3, 4}, {4, 6}, {6}}, "Linear: 30 rows 4->6"},
-		{graph.LinearGradData{}, shapes{{4, 6}, {5, 6}}, "LinearGradData: 5 rows 4->6"},
-		{graph.LinearGradWeight{}, shapes{{5, 4}, {5, 6}}, "LinearGradWeight: 5 rows 4->6"},
-		{graph.Attention{Heads: 1}, shapes{image(4, 4, 6), image(4, 4, 6), image(4, 4, 6)}, "Attention: 4x4x6"},
-		{graph.AttentionGrad{Heads: 1}, shapes{image(4, 4, 6), image(4, 4, 6), image(4, 4, 6), image(4, 4, 6)}, "AttentionGrad: 4x4x6"},
-		{graph.GroupNormStats{Groups: 2}, shapes{image(8, 8, 4)}, "GroupNormStats: 8x8x4"},
-		{graph.Concat{}, shapes{image(8, 8, 4), image(8, 8, 2)}, "Concat: 8x8x6"},
-		{graph.SumRows{}, shapes{image(8, 8, 4)}, "SumRows: 8x8x4"},
-		{graph.Mean{}, shapes{{5}}, "Mean: 5"},
+		{graph.Linear{}, shapes{{5, 2, 3, 4}, {4, 6}, {6}}, "Linear: 30 rows 4->6", "linear forward"},
+		{graph.LinearGradData{}, shapes{{4, 6}, {5, 6}}, "LinearGradData: 5 rows 4->6", "linear data gradient"},
+		{graph.LinearGradWeight{}, shapes{{5, 4}, {5, 6}}, "LinearGradWeight: 5 rows 4->6", "linear weight gradient"},
+		{graph.Attention{Heads: 1}, shapes{image(4, 4, 6), image(4, 4, 6), image(4, 4, 6)}, "Attention: 4x4x6", "attention forward"},
+		{graph.AttentionGrad{Heads: 1}, shapes{image(4, 4, 6), image(4, 4, 6), image(4, 4, 6), image(4, 4, 6)}, "AttentionGrad: 4x4x6", "attention gradient"},
+		{graph.GroupNormStats{Groups: 2}, shapes{image(8, 8, 4)}, "GroupNormStats: 8x8x4", "group normalisation forward"},
+		{graph.Concat{}, shapes{image(8, 8, 4), image(8, 8, 2)}, "Concat: 8x8x6", "elementwise and copies"},
+		{graph.SumRows{}, shapes{image(8, 8, 4)}, "SumRows: 8x8x4", "sums for biases"},
+		{graph.Mean{}, shapes{{5}}, "Mean: 5", "noise, loss, sampler"},
 	} {
 		out, err := c.op.Infer(c.in)
 		if err != nil {
@@ -291,22 +371,39 @@ func TestDescribe(t *testing.T) {
 		for _, s := range c.in {
 			in.In = append(in.In, graph.Ref{Shape: s, DType: graph.Float32})
 		}
-		if key := describe(in); key[0]+": "+key[1] != c.want {
-			t.Errorf("%s: %s, want %s", key[0], key[1], c.want)
+		if got := describe(in); got.Kind+": "+got.Class != c.want || got.Group != c.group {
+			t.Errorf("%s: %s in %q, want %s in %q", got.Kind, got.Class, got.Group, c.want, c.group)
 		}
 	}
 }
 
 func TestBytesOf(t *testing.T) {
-	in := graph.Instruction{
-		Out: graph.Ref{Shape: graph.Shape{2, 3}, DType: graph.Float32},
-		In: []graph.Ref{
-			{Space: graph.Fed, Shape: graph.Shape{2, 3}, DType: graph.Uint8},
-			{Space: graph.Weights, Shape: graph.Shape{3}, DType: graph.Float32},
-			{Space: graph.Constant, DType: graph.Float32},
-		},
+	at := func(offset, n int) graph.Ref {
+		return graph.Ref{Offset: offset, Shape: graph.Shape{n}, DType: graph.Float32}
 	}
-	if got := bytesOf(in); got != 24+6+12 {
-		t.Errorf("%d bytes, want 42", got)
+	sums := graph.Aside{Op: graph.GroupNormStats{Groups: 1}, In: []graph.Ref{at(0, 10)}, Out: at(70, 2)}
+	from := sums
+	from.In = []graph.Ref{at(0, 10), at(20, 5), at(40, 3)}
+	for name, c := range map[string]struct {
+		in   graph.Instruction
+		want int64
+	}{
+		"element types, a constant": {graph.Instruction{
+			Out: graph.Ref{Shape: graph.Shape{2, 3}, DType: graph.BFloat16},
+			In: []graph.Ref{
+				{Space: graph.Fed, Shape: graph.Shape{2, 3}, DType: graph.Uint8},
+				{Space: graph.Weights, Shape: graph.Shape{3}, DType: graph.Float32},
+				{Space: graph.Constant, DType: graph.Float32},
+			},
+		}, 12 + 6 + 12},
+		"one value as two operands":   {graph.Instruction{Out: at(0, 10), In: []graph.Ref{at(20, 5), at(20, 5), at(25, 5)}}, 4 * 20},
+		"written over an operand":     {graph.Instruction{Out: at(0, 10), In: []graph.Ref{at(20, 5), at(0, 10)}}, 4 * 25},
+		"something beside the result": {graph.Instruction{Out: at(0, 10), In: []graph.Ref{at(20, 5)}, Aside: &sums}, 4 * 17},
+		"that needs more":             {graph.Instruction{Out: at(0, 10), In: []graph.Ref{at(20, 5)}, Aside: &from}, 4 * 20},
+		"found":                       {graph.Instruction{Out: at(0, 2), In: []graph.Ref{at(20, 100)}, Found: []graph.Ref{at(70, 4)}}, 4 * 6},
+	} {
+		if got := bytesOf(c.in); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, c.want)
+		}
 	}
 }

@@ -5,24 +5,11 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"ddpm/internal/graph"
 )
-
-// Op is the operations of one kind on operands of the same shapes, in one step.
-type Op struct {
-	Kind  string // Conv2D
-	Class string // 3x3 32x32 128->128; "" for what is not an operation of the graph
-	Calls int    // a step
-	Time  time.Duration
-	Share float64 // of the step
-	Flops int64   // two for each multiply-add; 0 if memory is what it waits for
-	Bytes int64   // of operands and results
-}
 
 // profile adds up the time of operations, each the least it took in any step, for
 // whatever else the machine did meanwhile is not theirs.
@@ -31,51 +18,22 @@ type profile struct {
 	rowOf []int           // by instruction
 	spent []time.Duration // by instruction, in one run of the program
 	step  []time.Duration // by row, in the step so far
-	rest  time.Duration   // what is left of a step
+	rest  time.Duration   // what is left of a step, of that which has least left
 
 	update, sum int // rows of the optimiser and of adding up gradients
 }
 
 // newProfile prepares the profile of steps that run a plan a number of times.
-func newProfile(plan *graph.Plan, runs int) (*profile, error) {
+func newProfile(plan *graph.Plan, b graph.Backend, runs int) *profile {
+	w := workOf(plan, b, runs)
 	p := &profile{
-		rowOf: make([]int, len(plan.Instructions)),
-		spent: make([]time.Duration, len(plan.Instructions)),
-		rest:  math.MaxInt64, update: -1, sum: -1,
+		rows: w.rows, rowOf: w.rowOf, rest: math.MaxInt64, update: w.update, sum: w.sum,
+		spent: make([]time.Duration, len(w.rowOf)), step: make([]time.Duration, len(w.rows)),
 	}
-	rows := map[[2]string]int{}
-	for i, in := range plan.Instructions {
-		key := describe(in)
-		row, ok := rows[key]
-		if !ok {
-			row = p.add(Op{Kind: key[0], Class: key[1]})
-			rows[key] = row
-		}
-		p.rowOf[i] = row
-		op := &p.rows[row]
-		op.Calls += runs
-		op.Bytes += int64(runs) * bytesOf(in)
-		if costed, ok := in.Op.(graph.Costed); ok {
-			op.Flops += int64(runs) * costed.Flops(in.Out.Shape, shapes(in.In))
-		}
+	for i := range p.rows {
+		p.rows[i].Time = math.MaxInt64
 	}
-	if plan.Graph.Trains() {
-		arena := 4 * int64(plan.Graph.Layout.Size)
-		// The gradient is read twice, for its norm and for the step; weights, both
-		// moments and the average are read and written.
-		p.update = p.add(Op{Kind: "Update", Class: "clip, Adam, average", Calls: 1, Bytes: 10 * arena})
-		if runs > 1 {
-			p.sum = p.add(Op{Kind: "Accumulate", Calls: runs, Bytes: int64(runs) * 3 * arena})
-		}
-	}
-	p.step = make([]time.Duration, len(p.rows))
-	return p, nil
-}
-
-func (p *profile) add(op Op) (row int) {
-	op.Time = math.MaxInt64
-	p.rows = append(p.rows, op)
-	return len(p.rows) - 1
+	return p
 }
 
 // lap ends a step that took so long in all.
@@ -98,12 +56,16 @@ func (p *profile) forget() {
 	}
 }
 
-// ops are the rows, the longest first.
-func (p *profile) ops() []Op {
-	if p == nil {
-		return nil
+// ops are the rows, the longest first, and what is left of a step. Of steps without
+// clocks between the operations the fastest took so long in all; where it leaves less
+// than those with clocks, that counts.
+func (p *profile) ops(fastest time.Duration) []Op {
+	left := fastest
+	for _, op := range p.rows {
+		left -= op.Time
 	}
-	rows := append(slices.Clone(p.rows), Op{Kind: "the rest", Time: p.rest})
+	rest := Op{Group: restGroup, Kind: restGroup, Time: min(p.rest, max(left, 0))}
+	rows := append(slices.Clone(p.rows), rest)
 	var total time.Duration
 	for _, op := range rows {
 		total += op.Time
@@ -113,34 +75,6 @@ func (p *profile) ops() []Op {
 	}
 	slices.SortStableFunc(rows, func(a, b Op) int { return cmp.Compare(b.Time, a.Time) })
 	return rows
-}
-
-// Kind is the operations of one kind, added up, and what they are made of.
-type Kind struct {
-	Op
-	Members []Op
-}
-
-// ByKind gathers operations by kind, the kind and the member that takes longest
-// first.
-func ByKind(ops []Op) []Kind {
-	var kinds []Kind
-	for _, op := range ops {
-		i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Kind == op.Kind })
-		if i < 0 {
-			i = len(kinds)
-			kinds = append(kinds, Kind{Op: Op{Kind: op.Kind}})
-		}
-		k := &kinds[i]
-		k.Calls += op.Calls
-		k.Time += op.Time
-		k.Share += op.Share
-		k.Flops += op.Flops
-		k.Bytes += op.Bytes
-		k.Members = append(k.Members, op)
-	}
-	slices.SortStableFunc(kinds, func(a, b Kind) int { return cmp.Compare(b.Time, a.Time) })
-	return kinds
 }
 
 // watchBackend is a backend whose programs report the time of their
@@ -204,101 +138,4 @@ func (s watchedState) Accumulate(first bool, scale float64) error {
 	err := s.State.Accumulate(first, scale)
 	s.profile.step[s.profile.sum] += time.Since(start)
 	return err
-}
-
-// describe names the kind of an instruction, and the shapes that say how much
-// work it is.
-func describe(in graph.Instruction) (key [2]string) {
-	op, f := graph.Unfuse(in.Op)
-	operands := shapes(in.In)
-	name := reflect.TypeOf(op).Name()
-	x := slices.Clone(operands[0])
-	switch {
-	case f.Joined:
-		x[len(x)-1] += operands[1][len(x)-1]
-		operands, name = slices.Concat([]graph.Shape{x}, operands[2:]), "Concat+"+name
-	case f.Doubled:
-		x[1], x[2] = 2*x[1], 2*x[2]
-		operands, name = slices.Concat([]graph.Shape{x}, operands[1:]), "Upsample+"+name
-	}
-	if f.PerSample {
-		name += "+AddPerSample"
-	}
-	if f.Residual {
-		name += "+Add"
-	}
-	return [2]string{name, class(op, in.Out.Shape, operands)}
-}
-
-// class is the work of an operation in a few words: its extents without the
-// number of images.
-func class(op graph.Op, out graph.Shape, in []graph.Shape) string {
-	switch o := op.(type) {
-	case graph.Conv2D:
-		g, _ := o.Geometry(in[0], in[1])
-		return convolution(g)
-	case graph.Conv2DGradData:
-		g, _ := o.GeometryOf(in[0], in[1])
-		return convolution(g)
-	case graph.Conv2DGradWeight:
-		g, _ := o.GeometryOf(in[0], in[1])
-		return convolution(g)
-	case graph.Linear:
-		return linear(in[0], in[1][0], in[1][1])
-	case graph.LinearGradData:
-		return linear(in[1], in[0][0], in[0][1])
-	case graph.LinearGradWeight:
-		return linear(in[0], out[0], out[1])
-	case graph.AttentionGrad:
-		return image(in[0])
-	}
-	if len(in) > 0 && in[0].TotalSize() > out.TotalSize() {
-		return image(in[0])
-	}
-	return image(out)
-}
-
-func convolution(g graph.ConvGeometry) string {
-	text := fmt.Sprintf("%dx%d %dx%d %d->%d", g.R, g.S, g.H, g.W, g.C, g.K)
-	if g.Stride > 1 {
-		text += fmt.Sprint(" stride ", g.Stride)
-	}
-	return text
-}
-
-// linear names a layer from k to n features, of which x, or what has as many
-// rows, is one side.
-func linear(x graph.Shape, k, n int) string {
-	return fmt.Sprintf("%d rows %d->%d", x.TotalSize()/x[len(x)-1], k, n)
-}
-
-// image writes the extents of [N,...] without N.
-func image(s graph.Shape) string {
-	if len(s) > 1 {
-		s = s[1:]
-	}
-	words := make([]string, len(s))
-	for i, n := range s {
-		words[i] = fmt.Sprint(n)
-	}
-	return strings.Join(words, "x")
-}
-
-func shapes(refs []graph.Ref) []graph.Shape {
-	all := make([]graph.Shape, len(refs))
-	for i, r := range refs {
-		all[i] = r.Shape
-	}
-	return all
-}
-
-// bytesOf is the memory an instruction reads and writes, each value once.
-func bytesOf(in graph.Instruction) int64 {
-	var total int64
-	for _, r := range append([]graph.Ref{in.Out}, in.In...) {
-		if r.Space != graph.Constant {
-			total += int64(r.Len()) * int64(r.DType.Size())
-		}
-	}
-	return total
 }

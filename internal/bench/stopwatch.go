@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"ddpm/internal/graph"
 )
 
 // Of steps whose number is not given.
@@ -13,14 +15,22 @@ const (
 	mostSteps  = 1000
 )
 
+// aheadSteps are steps from one wait to the next for a device that runs behind the
+// host: so many that the wait takes little of them.
+const aheadSteps = 10
+
 // stopwatch times steps that follow one another. It does not allocate between
 // start and stop.
 type stopwatch struct {
 	warmup, steps int
 	profile       *profile // of the operations, or nil
+	longest       int      // steps of a lap at most
 
-	wall, cpu   []time.Duration
-	spent       time.Duration // by the timed steps
+	begun       time.Time
+	first       time.Duration   // from then to the end of the first step
+	timed       int             // steps
+	wall, cpu   []time.Duration // of a step, by lap
+	spent       time.Duration   // by the timed steps
 	allocations uint64
 
 	lapWall, lapCPU time.Time
@@ -33,9 +43,31 @@ func newStopwatch(o Options) *stopwatch {
 	if n == 0 {
 		n = mostSteps
 	}
-	return &stopwatch{
-		warmup: o.Warmup, steps: o.Steps,
+	w := &stopwatch{
+		warmup: o.Warmup, steps: o.Steps, longest: 1, begun: o.begun,
 		wall: make([]time.Duration, 0, n), cpu: make([]time.Duration, 0, n),
+	}
+	if _, ok := o.Backend.(graph.Ahead); ok {
+		w.longest = aheadSteps
+	}
+	return w
+}
+
+// stride is how many steps the next lap has.
+func (w *stopwatch) stride() int {
+	switch {
+	case w.warmup > 0:
+		return min(w.longest, w.warmup)
+	case w.steps > 0:
+		return max(1, min(w.longest, w.steps-w.timed))
+	}
+	return w.longest
+}
+
+// finished notes that a step is over.
+func (w *stopwatch) finished() {
+	if w.first == 0 {
+		w.first = max(time.Since(w.begun), 1)
 	}
 }
 
@@ -50,11 +82,13 @@ func (w *stopwatch) mark() {
 	w.lapCPU, w.lapWall = w.usage.time(), time.Now()
 }
 
-// lap ends a step and begins the next.
-func (w *stopwatch) lap() {
-	wall, cpu := time.Since(w.lapWall), w.usage.time().Sub(w.lapCPU)
+// lap ends so many steps and begins the next ones.
+func (w *stopwatch) lap(steps int) {
+	n := time.Duration(steps)
+	wall, cpu := time.Since(w.lapWall)/n, w.usage.time().Sub(w.lapCPU)/n
+	w.finished()
 	if w.warmup > 0 {
-		w.warmup--
+		w.warmup -= steps
 		w.stop()
 		w.allocations = 0
 		w.profile.forget()
@@ -62,7 +96,8 @@ func (w *stopwatch) lap() {
 		return
 	}
 	w.wall, w.cpu = append(w.wall, wall), append(w.cpu, cpu)
-	w.spent += wall
+	w.spent += n * wall
+	w.timed += steps
 	w.profile.lap(wall)
 	w.mark()
 }
@@ -75,23 +110,20 @@ func (w *stopwatch) stop() {
 
 // done reports whether enough steps are timed.
 func (w *stopwatch) done() bool {
-	n := len(w.wall)
 	if w.steps > 0 {
-		return n >= w.steps
+		return w.timed >= w.steps
 	}
-	return n >= mostSteps || n >= leastSteps && w.spent >= enoughTime
+	return w.timed >= mostSteps || w.timed >= leastSteps && w.spent >= enoughTime
 }
 
 func (w *stopwatch) result(mode string, batch int, forward, work int64) *Result {
-	steps := len(w.wall)
 	r := &Result{
-		Mode: mode, Batch: batch, Steps: steps, Step: spanOf(w.wall),
+		Mode: mode, Batch: batch, Steps: w.timed, Step: spanOf(w.wall), First: w.first,
 		ForwardFlops: forward, StepFlops: work * int64(batch),
 		// Rounded down: what the runtime allocates for itself now and then is not
 		// the step's.
-		Allocations: int64(w.allocations) / int64(steps),
+		Allocations: int64(w.allocations) / int64(w.timed),
 		PeakMemory:  peakMemory(),
-		Ops:         w.profile.ops(),
 	}
 	if w.usage.known() {
 		r.CPU = spanOf(w.cpu)
@@ -119,7 +151,17 @@ type Result struct {
 	StepFlops    int64 // of a step: training counts as three forward passes
 	Allocations  int64 // a step
 	PeakMemory   int64 // of the process so far, in bytes; 0 is unknown
-	Ops          []Op  // if asked for
+	DeviceMemory int64 // by the plan, in bytes; 0 if the device's is the process's
+	// First is from the beginning of Run to the end of the first step.
+	First time.Duration
+	Ops   []Op // if asked for, the longest first
+}
+
+// setDeviceMemory notes what the plan takes of a device apart from the host.
+func (r *Result) setDeviceMemory(b graph.Backend, bytes int64) {
+	if _, isHost := b.(graph.Processor); !isHost {
+		r.DeviceMemory = bytes
+	}
 }
 
 // ImagesPerSecond is the speed of a step that takes so long.

@@ -34,7 +34,7 @@ const (
 )
 
 // otherVariables are read elsewhere in the program.
-var otherVariables = []string{"DDPM_CPU", "DDPM_LIBCUDA"}
+var otherVariables = []string{"DDPM_CACHE", "DDPM_CPU", "DDPM_KERNELS", "DDPM_LIBCUDA"}
 
 // Options says where settings come from, besides the defaults.
 type Options struct {

@@ -113,10 +113,12 @@ type Timed interface {
 type Processor interface {
 	Threads() int
 	InstructionSet() string
-	// Peak measures the floating-point operations a second, all threads together,
-	// of a product of float32 matrices that stay in the cache: what kernels can
-	// hope for. It takes a fraction of a second.
-	Peak() float64
+}
+
+// Ahead is a Backend whose programs return from Run before the device has finished.
+type Ahead interface {
+	// Wait waits for all that was asked of the device.
+	Wait() error
 }
 
 // Options open a backend.

@@ -11,19 +11,25 @@ On a GPU the fastest setting has to be looked for: --compile (with --compile-mod
 --norm-bf16, --attention math, and for sampling --pure-bf16. Steps are timed by the GPU's clock.
 Memory is what the allocator handed out at most.
 
+The first step ends first_step_s after the program began: importing torch, making the network,
+compiling and looking for fast kernels, and the step itself; of two modes each without the other.
+
 FLOPs are two for each multiply-add of convolutions, linears and attention products; a training
 step counts as three forwards. On the CPU peak memory is that of the process: time one mode in
 each. For several threads set OMP_PROC_BIND=true, OMP_PLACES=cores and OMP_WAIT_POLICY=passive.
 
 Needs torch 1.13 or newer: on Debian python3-torch and libopenblas0-pthread, or MKL.
 """
-import argparse
-import contextlib
-import json
-import os
-import resource
-import statistics
 import time
+
+BEGAN = time.perf_counter()
+
+import argparse  # noqa: E402
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import statistics  # noqa: E402
 
 NETS = {
     "cifar": {},  # unet.py's own
@@ -76,6 +82,7 @@ from unet import Attention, GroupNorm, UNet, forward_flops  # noqa: E402
 
 V2 = int(torch.__version__.split(".")[0]) >= 2
 ON_GPU = ARGS.device == "cuda"
+LOADED = time.perf_counter()
 
 
 def check_blas():
@@ -156,26 +163,35 @@ def sampling_step(net, forward, x0, abar):
     return step
 
 
-def time_on_cpu(step):
-    """Wall and processor seconds of each step."""
-    for _ in range(ARGS.warmup):
+def warm_up(step):
+    """Makes the steps that are not timed, at least one; returns when the first was over."""
+    step()
+    if ON_GPU:
+        torch.cuda.synchronize()
+    first = time.perf_counter()
+    for _ in range(ARGS.warmup - 1):
         step()
+    return first
+
+
+def time_on_cpu(step):
+    """Wall and processor seconds of each step, and when the first was over."""
+    first = warm_up(step)
     wall, cpu = [], []
     for _ in range(ARGS.steps):
         w, c = time.perf_counter(), time.process_time()
         step()
         wall.append(time.perf_counter() - w)
         cpu.append(time.process_time() - c)
-    return wall, cpu
+    return wall, cpu, first
 
 
 def time_on_gpu(step):
-    """Seconds of each step between events in the stream, and the mean by the host's clock."""
+    """Seconds of each step between events in the stream, the mean by the host's clock, and when the first was over."""
     side = torch.cuda.Stream()  # before a capture, steps must have run, and not in the default stream
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(ARGS.warmup):
-            step()
+        first = warm_up(step)
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.reset_peak_memory_stats()  # what looking for the fastest kernels took is no part of a step
     if ARGS.cudagraphs:
@@ -194,10 +210,11 @@ def time_on_gpu(step):
         mark.record()
     torch.cuda.synchronize()
     mean = (time.perf_counter() - began) / ARGS.steps
-    return [a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:])], mean
+    return [a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:])], mean, first
 
 
 def bench(mode):
+    begun = time.perf_counter()
     torch.manual_seed(0)
     if ON_GPU:
         torch.backends.cudnn.benchmark = True
@@ -229,18 +246,19 @@ def bench(mode):
         "steps": ARGS.steps,
     }
     if ON_GPU:
-        wall, mean = time_on_gpu(step)
+        wall, mean, first = time_on_gpu(step)
         report.update(
             device=torch.cuda.get_device_name(), threads=None, wall_step_mean_s=mean,
             peak_memory_mib=torch.cuda.max_memory_allocated() / 2**20,
             peak_reserved_mib=torch.cuda.max_memory_reserved() / 2**20)
     else:
-        wall, cpu = time_on_cpu(step)
+        wall, cpu, first = time_on_cpu(step)
         report.update(
             cpu_step_median_s=statistics.median(cpu),
             peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     median, best = statistics.median(wall), min(wall)
     report.update(
+        first_step_s=LOADED - BEGAN + first - begun,
         step_median_s=median, step_min_s=best, images_per_s=ARGS.batch / median, images_per_s_best=ARGS.batch / best,
         forward_gflop_per_image=forward_work / 1e9, step_gflop=work / 1e9,
         tflop_per_s=work / median / 1e12, tflop_per_s_best=work / best / 1e12)

@@ -3,7 +3,6 @@ package cpu
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"testing"
 	"time"
@@ -13,10 +12,7 @@ import (
 	"ddpm/internal/rng"
 )
 
-var (
-	_ graph.Timed     = (*program)(nil)
-	_ graph.Processor = (*Backend)(nil)
-)
+var _ graph.Timed = (*program)(nil)
 
 // A timed run computes what a run does.
 func TestRunTimed(t *testing.T) {
@@ -97,18 +93,5 @@ func TestRunTimed(t *testing.T) {
 	cancel()
 	if err := timed.RunTimed(ended, feeds, spent); !errors.Is(err, context.Canceled) {
 		t.Errorf("a context that has ended: %v", err)
-	}
-}
-
-func TestPeak(t *testing.T) {
-	for _, set := range isa.Supported() {
-		b := New(2, set)
-		if peak := b.Peak(); !(peak > 0) || math.IsInf(peak, 1) {
-			t.Errorf("%v: a peak of %v operations a second", set, peak)
-		}
-		if b.Threads() != 2 || b.InstructionSet() != set.String() {
-			t.Errorf("%v: %d threads of %s, want 2", set, b.Threads(), b.InstructionSet())
-		}
-		b.Close()
 	}
 }

@@ -21,17 +21,6 @@ func (d *device) attention(c call) (kernel, bool) {
 	return kernel{}, false
 }
 
-// attentionThreads is the number of threads in a block of every attention kernel,
-// attentionQueries the number of rows of scores that it owns.
-const (
-	attentionThreads = 128
-	attentionQueries = 64
-)
-
-// attentionScratch is how much memory the scores of the gradient may take, in
-// bytes: as many sequences as fit are worked on together, but at least one.
-const attentionScratch = 256 << 20
-
 // heads is the extents of attention. A sequence is one head of one image, that is
 // length pixels of width channels.
 type heads struct {
@@ -41,21 +30,31 @@ type heads struct {
 	channels  int
 	count     int
 	width     int
-	room      int // for the scores of the gradient, in bytes
+	tall      bool // whether blocks of threads may own 128 rows of scores
 }
 
 // attentionOf is that of operands [N,H,W,C]. In bf16 precision, operands that are
 // float32 in memory, having too few channels, are multiplied as TF32, which is no
 // less exact.
 func (d *device) attentionOf(c call, count int) heads {
-	a := heads{precision: d.precision, count: count, room: attentionScratch}
+	a := heads{precision: d.precision, count: count}
 	a.images, a.length, a.channels = image(c.in[0])
 	a.width = a.channels / count
 	if a.precision == graph.BF16 && !d.stored(c.in[0]) {
 		a.precision = graph.TF32
 	}
+	a.tall = d.Info.SharedBytes >= tallShared && a.sequences()*pieces(a.length, 128) >= tallBlocks
 	return a
 }
+
+// Blocks of 128 rows read keys and values half as often as blocks of 64, and give
+// the same bits. They want more shared memory than some GPUs have, in bytes, and one
+// has a multiprocessor to itself, so there must be as many as there may be
+// multiprocessors.
+const (
+	tallShared = 139 << 10
+	tallBlocks = 96
+)
 
 func (a heads) sequences() int { return a.images * a.count }
 
@@ -95,81 +94,108 @@ func (a heads) shape() kernels.AttentionShape {
 	}
 }
 
-// scale is that of the scores.
-func (a heads) scale() float64 { return 1 / math.Sqrt(float64(a.width)) }
+// scale is that of the scores, log2Scale that of their powers of two.
+func (a heads) scale() float32     { return float32(1 / math.Sqrt(float64(a.width))) }
+func (a heads) log2Scale() float32 { return float32(math.Log2E / math.Sqrt(float64(a.width))) }
 
-// launch is one of a family of kernels in the precision. Those that access tensors
-// element by element come in bf16 and fp32.
-func (a heads) launch(family, instance string, chunked bool, blocks [3]int, shared int, params any) launch {
-	precision, suffix := a.precision, ""
-	if !chunked {
-		suffix = "_any"
-		if precision == graph.TF32 {
-			precision = graph.FP32
-		}
-	}
-	return launch{
-		kernel: fmt.Sprintf("attn_%s_%s_%s%s", family, precision, instance, suffix),
-		grid:   blocks, block: attentionThreads, shared: shared, params: params,
-	}
+// attentionBlock is how many rows of scores a block of threads owns, how many
+// columns of them it takes at a time and how many channels of the result it
+// computes.
+type attentionBlock struct {
+	rows, columns, width, threads int
+	// suffix is _whole where there must not be more columns; _any is of the block that
+	// accesses tensors element by element.
+	suffix string
 }
 
-// forwardBlock is how many keys a block takes at a time and how many channels it
-// computes; whole says that there are no more keys.
-func (a heads) forwardBlock(chunked bool) (keys, width int, whole bool) {
-	switch {
-	case !chunked:
-		return 64, 64, false
-	case a.width <= 64:
-		return 128, 64, false
-	case a.precision == graph.FP32:
-		return 64, 128, false
-	case a.precision == graph.TF32:
-		return 64, 256, false
-	case a.width <= 128:
-		return 128, 128, false
-	case a.length > 64 && a.length <= 256:
-		return 256, 256, true
+var (
+	anyBlock   = attentionBlock{64, 64, 64, 128, "_any"}
+	wholeBlock = attentionBlock{64, 256, 256, 128, "_whole"}
+	tallBlock  = attentionBlock{128, 256, 256, 256, "_whole"}
+)
+
+// whole is whether a block computes the scores of all columns at once, and which.
+func (a heads) whole() (attentionBlock, bool) {
+	b := wholeBlock
+	if a.tall {
+		b = tallBlock
 	}
-	return 64, 256, false
+	return b, a.precision == graph.BF16 && a.width > 128 && a.length > 128 && a.length <= 256
+}
+
+func (a heads) forwardBlock(chunked bool) attentionBlock {
+	if !chunked {
+		return anyBlock
+	}
+	if b, ok := a.whole(); ok {
+		return b
+	}
+	switch {
+	case a.width <= 64:
+		return attentionBlock{64, 128, 64, 128, ""}
+	case a.precision == graph.FP32:
+		return attentionBlock{64, 64, 128, 128, ""}
+	case a.width <= 128 && a.precision == graph.BF16:
+		return attentionBlock{64, 128, 128, 128, ""}
+	}
+	return attentionBlock{64, 64, 256, 128, ""}
+}
+
+func (a heads) gradBlock(chunked bool) attentionBlock {
+	if !chunked {
+		return anyBlock
+	}
+	if b, ok := a.whole(); ok {
+		return b
+	}
+	switch {
+	case a.width <= 64 && a.precision == graph.FP32:
+		return attentionBlock{64, 64, 64, 128, ""}
+	case a.width <= 64:
+		return attentionBlock{64, 128, 64, 128, ""}
+	case a.width <= 128:
+		return attentionBlock{64, 64, 128, 128, ""}
+	}
+	return attentionBlock{64, 128, 256, 256, ""}
+}
+
+// slices is how often the scores are computed, each time for other channels of the
+// result.
+func (a heads) slices(b attentionBlock) int { return pieces(a.width, b.width) }
+
+// launch is one of a family of kernels in the precision.
+func (a heads) launch(family string, b attentionBlock, params any) launch {
+	precision := a.precision
+	if b == anyBlock && precision == graph.TF32 {
+		precision = graph.FP32 // There is none that would be less exact.
+	}
+	const stages, stage = 3, 16 << 10
+	return launch{
+		kernel: fmt.Sprintf("attn_%s_%s_%dx%dx%d%s", family, precision, b.rows, b.columns, b.width, b.suffix),
+		grid:   [3]int{a.sequences() * a.slices(b) * pieces(a.length, b.rows), 1, 1},
+		block:  b.threads,
+		shared: b.rows*b.columns*a.bytes() + stages*max(64*(b.rows+b.columns), stage),
+		params: params,
+	}
 }
 
 func (a heads) forward(m operands) []launch {
 	q, k, v, out := a.tensor(m.in[0]), a.tensor(m.in[1]), a.tensor(m.in[2]), a.tensor(m.out)
-	chunked := a.chunked(q, k, v, out)
-	keys, width, whole := a.forwardBlock(chunked)
-	instance := fmt.Sprintf("%dx%d", keys, width)
-	if whole {
-		instance += "_whole"
-	}
-	slices := pieces(a.width, width)
-	grid := [3]int{a.sequences() * slices * pieces(a.length, attentionQueries), 1, 1}
-	const stages, valuesStage = 3, 16 << 10
-	stage := max(64*(attentionQueries+keys), valuesStage)
-	shared := attentionQueries*keys*a.bytes() + stages*stage
-	return []launch{a.launch("forward", instance, chunked, grid, shared, &kernels.AttentionParams{
-		Q: q, K: k, V: v, Out: out, Shape: a.shape(), Slices: int32(slices), Scale: float32(a.scale() * math.Log2E),
+	b := a.forwardBlock(a.chunked(q, k, v, out))
+	return []launch{a.launch("forward", b, &kernels.AttentionParams{
+		Q: q, K: k, V: v, Out: out, Shape: a.shape(), Slices: int32(a.slices(b)), Scale: a.log2Scale(),
 	})}
 }
 
-// pitch is the length of a row of scores in scratch memory.
-func (a heads) pitch() int { return pieces(a.length, a.chunk()) * a.chunk() }
+// attentionStatistics is how many numbers of a query attention_grad.h has.
+const attentionStatistics = 3
 
-// scoresSize is the size of one matrix of scores in scratch memory, in bytes.
-func (a heads) scoresSize() int { return a.length * a.pitch() * a.bytes() }
-
-// scratch is the memory for the weights and slopes of so many sequences.
-func (a heads) scratch(sequences int) int { return 2 * sequences * a.scoresSize() }
-
-// share is how many sequences are worked on together.
-func (a heads) share() int {
-	return min(a.sequences(), max(1, a.room/a.scratch(1)))
+// gradient is statistics of the queries with dq, then dk and dv. The statistics are
+// all that it keeps in memory.
+func (a heads) gradient() kernel {
+	return kernel{4 * attentionStatistics * a.sequences() * a.length, a.gradLaunches}
 }
 
-func (a heads) gradient() kernel { return kernel{a.scratch(a.share()), a.gradLaunches} }
-
-// gradLaunches computes the weights and slopes of a share of the sequences and multiplies
-// with them, then takes the next share.
 func (a heads) gradLaunches(m operands) []launch {
 	size := kernels.Ptr(m.in[0].len() * storedBytes(m.out))
 	part := func(i int) kernels.AttentionTensor {
@@ -179,24 +205,12 @@ func (a heads) gradLaunches(m operands) []launch {
 	}
 	q, k, v, dout := a.tensor(m.in[0]), a.tensor(m.in[1]), a.tensor(m.in[2]), a.tensor(m.in[3])
 	dq, dk, dv := part(0), part(1), part(2)
-	chunked := a.chunked(q, k, v, dout, dq, dk, dv)
-	share := a.share()
-	weights, slopes := m.scratch, m.scratch+kernels.Ptr(share*a.scoresSize())
-	var launches []launch
-	for first := 0; first < a.sequences(); first += share {
-		sequences := min(share, a.sequences()-first)
-		launches = append(launches,
-			a.scores(sequences, chunked, &kernels.AttentionScoresParams{
-				Q: q, K: k, V: v, Dout: dout, Shape: a.shape(), Weights: weights, Slopes: slopes,
-				Pitch: int32(a.pitch()), First: int32(first),
-				Scale: float32(a.scale()), Log2Scale: float32(a.scale() * math.Log2E),
-			}),
-			a.products(sequences, chunked, &kernels.AttentionProductsParams{
-				Q: q, K: k, Dout: dout, Dq: dq, Dk: dk, Dv: dv, Shape: a.shape(), Weights: weights, Slopes: slopes,
-				Pitch: int32(a.pitch()), First: int32(first),
-			}))
+	b := a.gradBlock(a.chunked(q, k, v, dout, dq, dk, dv))
+	p := &kernels.AttentionGradParams{
+		Q: q, K: k, V: v, Dout: dout, Dq: dq, Dk: dk, Dv: dv, Shape: a.shape(), Statistics: m.scratch,
+		Slices: int32(a.slices(b)), Scale: a.scale(), Log2Scale: a.log2Scale(),
 	}
-	return launches
+	return []launch{a.launch("queries", b, p), a.launch("keys", b, p)}
 }
 
 // storedBytes is the size of an element of a value.
@@ -205,29 +219,4 @@ func storedBytes(t tensor) int {
 		return 2
 	}
 	return 4
-}
-
-func (a heads) scores(sequences int, chunked bool, p *kernels.AttentionScoresParams) launch {
-	keys, instance := 128, "128"
-	switch {
-	case !chunked:
-		keys, instance = 64, "64"
-	case a.precision == graph.BF16 && a.length > 128 && a.length <= 256:
-		keys, instance = 256, "256_whole"
-	}
-	const stages = 3
-	shared := attentionQueries*keys*a.bytes() + stages*64*(attentionQueries+keys)
-	grid := [3]int{sequences * pieces(a.length, attentionQueries), 1, 1}
-	return a.launch("scores", instance, chunked, grid, shared, p)
-}
-
-func (a heads) products(sequences int, chunked bool, p *kernels.AttentionProductsParams) launch {
-	size := 64
-	if chunked && a.precision != graph.FP32 && a.length > 64 && a.width > 64 {
-		size = 128
-	}
-	const results = 3
-	grid := [3]int{sequences * pieces(a.length, size) * pieces(a.width, size), results, 1}
-	shared := max(256*2*size, size*size*a.bytes())
-	return a.launch("products", fmt.Sprintf("%dx%d", size, size), chunked, grid, shared, p)
 }

@@ -4,10 +4,12 @@ package cuda
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/cuda/driver"
 	"ddpm/internal/graph/cuda/kernels"
 )
 
@@ -86,16 +88,21 @@ var attentionCases = []attentionCase{
 	{n: 2, h: 1, w: 7, c: 24, heads: 3},
 	{n: 3, h: 4, w: 4, c: 48, heads: 2},
 	{n: 1, h: 5, w: 13, c: 64, heads: 1},
+	{n: 1, h: 1, w: 1, c: 24, heads: 3},
 	{n: 1, h: 20, w: 14, c: 64, heads: 2},
+	{n: 1, h: 15, w: 10, c: 72, heads: 1},
 	{n: 1, h: 9, w: 15, c: 128, heads: 1},
 	{n: 1, h: 8, w: 8, c: 136, heads: 1},
 	{n: 2, h: 13, w: 11, c: 144, heads: 1},
 	{n: 1, h: 16, w: 16, c: 256, heads: 1},
-	{n: 1, h: 3, w: 100, c: 264, heads: 1},
+	{n: 1, h: 5, w: 14, c: 264, heads: 1},
+	{n: 1, h: 13, w: 11, c: 264, heads: 1},
+	{n: 1, h: 17, w: 16, c: 136, heads: 1},
 	// One element at a time.
 	{n: 1, h: 1, w: 1, c: 1, heads: 1},
 	{n: 1, h: 13, w: 10, c: 5, heads: 5},
 	{n: 2, h: 9, w: 8, c: 16, heads: 8},
+	{n: 2, h: 11, w: 12, c: 40, heads: 2},
 	{n: 1, h: 7, w: 19, c: 33, heads: 1},
 	{n: 1, h: 10, w: 7, c: 72, heads: 1, shifts: [5]int{4, 0, 8, 4, 0}},
 	{n: 1, h: 10, w: 7, c: 72, heads: 1, shifts: [5]int{4: 8}},
@@ -126,7 +133,8 @@ func TestAttention(t *testing.T) {
 		}
 	}
 	for _, k := range kernels.All() {
-		if strings.HasPrefix(k.Name, "attn_") && !used[k.Name] {
+		tall := strings.Contains(k.Name, "_128x256x256_") // TestAttentionTall
+		if strings.HasPrefix(k.Name, "attn_") && !tall && !used[k.Name] {
 			t.Errorf("no case uses %s", k.Name)
 		}
 	}
@@ -135,7 +143,7 @@ func TestAttention(t *testing.T) {
 // note adds the kernels that an operation uses.
 func note(t *testing.T, used map[string]bool, precision graph.Precision, test opTest) {
 	t.Helper()
-	d := &device{precision: precision}
+	d := deviceOf(precision, 99<<10)
 	var shapes []graph.Shape
 	var m operands
 	for _, v := range test.in {
@@ -156,67 +164,146 @@ func note(t *testing.T, used map[string]bool, precision graph.Precision, test op
 	}
 }
 
-// Where the scores of all sequences take too much memory, some are worked on at a
-// time.
-func TestAttentionShares(t *testing.T) {
-	const room = 8 << 10
-	attention := families[1]
-	defer func() { families[1] = attention }()
-	families[1] = func(d *device, c call) (kernel, bool) {
-		op, ok := c.heart.(graph.AttentionGrad)
-		if !ok {
-			return kernel{}, false
-		}
-		a := d.attentionOf(c, op.Heads)
-		a.room = room
-		if a.share() >= a.sequences() || a.scratch(a.share()) > room {
-			t.Errorf("%s: %d of %d sequences in %d bytes", a.precision, a.share(), a.sequences(), a.scratch(a.share()))
-		}
-		return a.gradient(), true
-	}
-	for _, precision := range precisions {
-		test := attentionCase{n: 2, h: 4, w: 5, c: 24, heads: 3}.tests(precision)[1]
-		t.Run(string(precision), productCase{opTest: test, precision: precision}.run)
-	}
-}
-
-// The memory for the scores of long sequences, and of many.
+// A gradient keeps three numbers of a query of each head, and no scores.
 func TestAttentionScratch(t *testing.T) {
 	for _, c := range []struct {
 		precision    graph.Precision
 		n, h, w, c   int
 		heads, bytes int
 	}{
-		{graph.BF16, 128, 16, 16, 256, 1, 128 * 2 * 256 * 256 * 2},
-		{graph.TF32, 128, 16, 16, 256, 1, 128 * 2 * 256 * 256 * 4},
-		{graph.BF16, 64, 64, 64, 256, 8, 4 * 2 * 4096 * 4096 * 2},
-		{graph.FP32, 64, 64, 64, 256, 8, 2 * 2 * 4096 * 4096 * 4},
-		{graph.BF16, 2, 1, 9, 8, 1, 2 * 2 * 9 * 16 * 2},
-		{graph.BF16, 2, 1, 9, 6, 1, 2 * 2 * 9 * 12 * 4},
+		{graph.BF16, 128, 16, 16, 256, 1, 128 * 256 * 12},
+		{graph.TF32, 128, 16, 16, 256, 1, 128 * 256 * 12},
+		{graph.FP32, 64, 64, 64, 256, 8, 64 * 8 * 4096 * 12},
+		{graph.BF16, 2, 1, 9, 6, 3, 2 * 3 * 9 * 12},
 	} {
 		shape := graph.Shape{c.n, c.h, c.w, c.c}
 		op := graph.AttentionGrad{Heads: c.heads}
-		k, ok := (&device{precision: c.precision}).attention(callOf(op, nil, []graph.Shape{shape, shape, shape, shape}))
+		k, ok := deviceOf(c.precision, 99<<10).attention(callOf(op, nil, []graph.Shape{shape, shape, shape, shape}))
 		if !ok || k.scratch != c.bytes {
 			t.Errorf("%s, %v, %d heads: %d bytes, want %d", c.precision, shape, c.heads, k.scratch, c.bytes)
 		}
 	}
 }
 
+// deviceOf is a device whose blocks of threads may have so much shared memory.
+func deviceOf(precision graph.Precision, shared int) *device {
+	return &device{Device: &driver.Device{Info: driver.DeviceInfo{SharedBytes: shared}}, precision: precision}
+}
+
+// Blocks are tall where the GPU has the memory for them and the batch is large
+// enough. Small ones run on every GPU.
+func TestAttentionBlocks(t *testing.T) {
+	for _, c := range []struct {
+		shared, n, h, w, c int
+		block              string
+	}{
+		{163 << 10, 128, 16, 16, 256, "128x256x256_whole"},
+		{163 << 10, 48, 16, 16, 256, "128x256x256_whole"},
+		{163 << 10, 47, 16, 16, 256, "64x256x256_whole"},
+		{99 << 10, 128, 16, 16, 256, "64x256x256_whole"},
+		{163 << 10, 48, 8, 17, 136, "128x256x256_whole"},
+		{163 << 10, 128, 17, 16, 256, "64x128x256"},
+		{163 << 10, 128, 8, 16, 256, "64x128x256"},
+		{163 << 10, 128, 4, 4, 256, "64x128x256"},
+		{163 << 10, 128, 16, 16, 128, "64x64x128"},
+		{163 << 10, 128, 16, 16, 64, "64x128x64"},
+	} {
+		shape := graph.Shape{c.n, c.h, c.w, c.c}
+		shapes := []graph.Shape{shape, shape, shape, shape}
+		k, _ := deviceOf(graph.BF16, c.shared).attention(callOf(graph.AttentionGrad{Heads: 1}, nil, shapes))
+		value := tensor{ptr: 1024, shape: shape, bf16: true}
+		launches := k.launches(operands{out: value, in: []tensor{value, value, value, value}})
+		for i, family := range []string{"queries", "keys"} {
+			l := launches[i]
+			if want := "attn_" + family + "_bf16_" + c.block; l.kernel != want {
+				t.Errorf("%v with %d bytes of shared memory: %s, want %s", shape, c.shared, l.kernel, want)
+			}
+			const fixed = 3 << 10 // at most, in every kernel
+			if l.shared+fixed > c.shared {
+				t.Errorf("%s wants %d bytes of shared memory, of %d", l.kernel, l.shared+fixed, c.shared)
+			}
+		}
+	}
+}
+
+// tallAttention has blocks own 128 rows, whatever the batch, until the test ends.
+func tallAttention(t *testing.T) {
+	attention := families[1]
+	t.Cleanup(func() { families[1] = attention })
+	families[1] = func(d *device, c call) (kernel, bool) {
+		switch op := c.heart.(type) {
+		case graph.Attention:
+			a := d.attentionOf(c, op.Heads)
+			a.tall = true
+			return kernel{launches: a.forward}, true
+		case graph.AttentionGrad:
+			a := d.attentionOf(c, op.Heads)
+			a.tall = true
+			return a.gradient(), true
+		}
+		return kernel{}, false
+	}
+}
+
+// Two runs give the same bits.
+func TestAttentionTwice(t *testing.T) {
+	c := attentionCase{n: 2, h: 13, w: 11, c: 144, heads: 2}
+	for _, precision := range precisions {
+		for _, test := range c.tests(precision) {
+			if !slices.Equal(bitsOf(t, precision, test), bitsOf(t, precision, test)) {
+				t.Errorf("%s %T: not the same bits", precision, test.op)
+			}
+		}
+	}
+}
+
+// Tall blocks are right, and give the same bits as small ones.
+func TestAttentionTall(t *testing.T) {
+	for _, c := range []attentionCase{
+		{n: 2, h: 13, w: 11, c: 144, heads: 1},
+		{n: 1, h: 16, w: 16, c: 512, heads: 2},
+		{n: 1, h: 13, w: 15, c: 264, heads: 1},
+	} {
+		for _, test := range c.tests(graph.BF16) {
+			t.Run(fmt.Sprintf("%T_%s", test.op, c.name()), func(t *testing.T) {
+				small := bitsOf(t, graph.BF16, test)
+				tallAttention(t)
+				if tall := bitsOf(t, graph.BF16, test); !slices.Equal(small, tall) {
+					t.Error("tall blocks have not the same bits")
+				}
+				productCase{opTest: test, precision: graph.BF16}.run(t)
+			})
+		}
+	}
+}
+
+// bitsOf is the result of an operation.
+func bitsOf(t *testing.T, precision graph.Precision, test opTest) []float64 {
+	t.Helper()
+	onDevice := *deviceFor(t)
+	d := &onDevice
+	d.precision = precision
+	var got []float64
+	if err := d.Do(func() (err error) { got, err = test.compute(d); return err }); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 // Operands that are weights are read in bfloat16 where the state has such a copy,
 // and as they are where it has none.
 func TestAttentionOfWeights(t *testing.T) {
 	shape := graph.Shape{2, 3, 5, 24}
-	k, _ := (&device{precision: graph.BF16}).attention(callOf(graph.Attention{Heads: 1}, shape, []graph.Shape{shape, shape, shape}))
+	k, _ := deviceOf(graph.BF16, 99<<10).attention(callOf(graph.Attention{Heads: 1}, shape, []graph.Shape{shape, shape, shape}))
 	out := tensor{ptr: 4096, shape: shape, bf16: true}
 	for _, c := range []struct {
 		q      tensor
 		kernel string
 		want   kernels.AttentionTensor
 	}{
-		{tensor{ptr: 1024, shape: shape, rounded: 2048}, "attn_forward_bf16_128x64", kernels.AttentionTensor{Data: 2048, Bf16: 1}},
-		{tensor{ptr: 1024, shape: shape, rounded: 2050}, "attn_forward_bf16_64x64_any", kernels.AttentionTensor{Data: 2050, Bf16: 1}},
-		{tensor{ptr: 1024, shape: shape}, "attn_forward_bf16_64x64_any", kernels.AttentionTensor{Data: 1024}},
+		{tensor{ptr: 1024, shape: shape, rounded: 2048}, "attn_forward_bf16_64x128x64", kernels.AttentionTensor{Data: 2048, Bf16: 1}},
+		{tensor{ptr: 1024, shape: shape, rounded: 2050}, "attn_forward_bf16_64x64x64_any", kernels.AttentionTensor{Data: 2050, Bf16: 1}},
+		{tensor{ptr: 1024, shape: shape}, "attn_forward_bf16_64x64x64_any", kernels.AttentionTensor{Data: 1024}},
 	} {
 		l := k.launches(operands{out: out, in: []tensor{c.q, c.q, c.q}})[0]
 		if got := l.params.(*kernels.AttentionParams).Q; l.kernel != c.kernel || got != c.want {

@@ -16,6 +16,9 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -32,14 +35,21 @@ func init() {
 // device is a GPU with what the choice of kernels depends on.
 type device struct {
 	*driver.Device
-	set       string // of kernels
+	sets      []string // of kernels, see kernels.SetsFor
 	precision graph.Precision
-	stream    *driver.Stream // of all work
-	uploads   *driver.Stream // of inputs that are staged
-	functions map[string]*driver.Function
+	stream    *driver.Stream              // of all work
+	uploads   *driver.Stream              // of inputs that are staged
+	modules   map[string]*driver.Module   // compiled so far
+	functions map[string]*driver.Function // found so far
+	allowed   map[string]int              // bytes of shared memory, by kernel
+	// compiled is the time spent on modules. Once it is long noteSlowStart is told.
+	compiled      time.Duration
+	noteSlowStart func()
+	residence     *residence
 	// blocking says that kernels run one by one, each waited for, so that an error
 	// names its kernel.
 	blocking bool
+	learned
 }
 
 // blockingVariable is the name that CUDA programmers know.
@@ -72,7 +82,9 @@ func list() ([]graph.DeviceInfo, error) {
 			Device: fmt.Sprintf("cuda:%d", d.Ordinal), Name: d.Name, Memory: d.Memory, Free: d.Free,
 			Capability: capability(d.Capability), Driver: version,
 		}
-		if info.Kernels, err = setFor(d); err != nil {
+		sets, err := setsFor(d)
+		info.Kernels = strings.Join(sets, " + ")
+		if err != nil {
 			info.Kernels = "none: " + err.Error()
 		}
 		all = append(all, info)
@@ -82,40 +94,49 @@ func list() ([]graph.DeviceInfo, error) {
 
 func capability(c [2]int) string { return fmt.Sprintf("%d.%d", c[0], c[1]) }
 
-// setFor is the set of kernels that a device runs.
-func setFor(d driver.DeviceInfo) (string, error) {
-	set, ok := kernels.SetFor(d.Capability)
-	if !ok {
-		return "", fmt.Errorf("%s has compute capability %s, and the kernels need %s or newer",
+// kernelsVariable names in the environment the most demanding set of kernels to use.
+const kernelsVariable = "DDPM_KERNELS"
+
+// setsFor lists the sets of kernels that a device runs and the environment allows.
+func setsFor(d driver.DeviceInfo) ([]string, error) {
+	sets := kernels.SetsFor(d.Capability)
+	if most := os.Getenv(kernelsVariable); most != "" {
+		all := kernels.Sets()
+		if !slices.Contains(all, most) {
+			return nil, fmt.Errorf("%s %q: want one of %s", kernelsVariable, most, strings.Join(all, ", "))
+		}
+		sets = slices.DeleteFunc(sets, func(set string) bool { return slices.Index(all, set) > slices.Index(all, most) })
+	}
+	if sets == nil {
+		return nil, fmt.Errorf("%s has compute capability %s, and the kernels need %s or newer",
 			d.Name, capability(d.Capability), capability(kernels.Least()))
 	}
-	return set, nil
+	return sets, nil
 }
 
-// slowStart is the time after which opening a GPU asks for an explanation.
+// slowStart is the time of compiling after which the user wants an explanation.
 const slowStart = 2 * time.Second
 
-// open takes the GPU of o.Ordinal and compiles the kernels for it.
-func open(o graph.Options) (b *Backend, err error) {
+// start takes the GPU of o.Ordinal.
+func start(o graph.Options) (b *Backend, err error) {
 	gpu, err := driver.Open(o.Ordinal)
 	if err != nil {
 		return nil, err
 	}
 	d := &device{
-		Device: gpu, precision: o.Precision, functions: map[string]*driver.Function{},
-		blocking: os.Getenv(blockingVariable) == "1",
+		Device: gpu, precision: o.Precision, blocking: os.Getenv(blockingVariable) == "1",
+		modules: map[string]*driver.Module{}, functions: map[string]*driver.Function{}, allowed: map[string]int{}, residence: &residence{}, noteSlowStart: func() {},
 	}
 	if d.precision == "" {
 		d.precision = graph.BF16
 	}
 	b = &Backend{d}
-	if d.set, err = setFor(gpu.Info); err == nil {
-		if o.Note != nil {
-			notice := time.AfterFunc(slowStart, func() {
-				o.Note("compiling the kernels for " + gpu.Info.Name + ", which the driver keeps for the next start")
-			})
-			defer notice.Stop()
-		}
+	if o.Note != nil {
+		d.noteSlowStart = sync.OnceFunc(func() {
+			o.Note("compiling the kernels for " + gpu.Info.Name + ", which the driver keeps for the next start")
+		})
+	}
+	if d.sets, err = setsFor(gpu.Info); err == nil {
 		err = gpu.Do(d.load)
 	}
 	if err != nil {
@@ -124,45 +145,65 @@ func open(o graph.Options) (b *Backend, err error) {
 	return b, nil
 }
 
-// load compiles the kernels and makes the streams.
+// load makes the streams.
 func (d *device) load() (err error) {
 	if d.stream, err = d.NewStream(); err != nil {
 		return err
 	}
-	if d.uploads, err = d.NewStream(); err != nil {
-		return err
-	}
-	names, err := kernels.Modules(d.set)
-	if err != nil {
-		return err
-	}
-	modules := map[string]*driver.Module{}
-	for _, name := range names {
-		ptx, err := kernels.PTX(d.set, name)
-		if err != nil {
-			return err
-		}
-		if modules[name], err = d.LoadModule(name, ptx); err != nil {
-			return err
-		}
-	}
-	for _, k := range kernels.All() {
-		module, ok := modules[k.Module]
-		if !ok {
-			continue // of another set
-		}
-		if d.functions[k.Name], err = module.Function(k.Name); err != nil {
-			return err
-		}
-	}
-	// Kernels take memory too.
-	d.Info.Free, _, err = d.MemInfo()
+	d.uploads, err = d.NewStream()
 	return err
 }
 
-// run launches a kernel, which was prepared, on the stream.
+// function finds a kernel. Its module is compiled when the first of its kernels is
+// asked for: a run needs less than half of them.
+func (d *device) function(name string) (*driver.Function, error) {
+	if f := d.functions[name]; f != nil {
+		return f, nil
+	}
+	k, ok := kernels.Find(name)
+	if !ok || !d.has(k) {
+		return nil, fmt.Errorf("cuda: there is no kernel %s", name)
+	}
+	module, err := d.module(k)
+	if err != nil {
+		return nil, err
+	}
+	f, err := module.Function(name)
+	if err == nil {
+		d.functions[name] = f
+	}
+	return f, err
+}
+
+func (d *device) module(k kernels.Kernel) (*driver.Module, error) {
+	if m := d.modules[k.Module]; m != nil {
+		return m, nil
+	}
+	ptx, err := kernels.PTX(k.Set, k.Module)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	notice := time.AfterFunc(slowStart-d.compiled, d.noteSlowStart)
+	m, err := d.LoadModule(k.Module, ptx)
+	notice.Stop()
+	d.compiled += time.Since(began)
+	if err == nil {
+		d.modules[k.Module] = m
+	}
+	return m, err
+}
+
+// has reports whether a kernel is of a set that runs here.
+func (d *device) has(k kernels.Kernel) bool { return slices.Contains(d.sets, k.Set) }
+
+// run launches a kernel on the stream. One that is captured was prepared before.
 func (d *device) run(l launch) error {
-	err := d.functions[l.kernel].Launch(l.grid, l.block, l.shared, d.stream, l.pointer())
+	f, err := d.function(l.kernel)
+	if err != nil {
+		return err
+	}
+	err = f.Launch(l.grid, l.block, l.shared, d.stream, l.pointer())
 	if err == nil && d.blocking {
 		if err = d.stream.Synchronize(); err != nil {
 			err = fmt.Errorf("in %v: %w", l, err)
@@ -194,20 +235,63 @@ const plainShared = 48 << 10
 // prepare makes a launch ready to be repeated: it finds the kernel and lets it have
 // its shared memory.
 func (d *device) prepare(l launch) error {
-	f, k := d.functions[l.kernel], kernels.Kernel{}
-	if f != nil {
-		k, _ = kernels.Find(l.kernel)
+	f, err := d.function(l.kernel)
+	if err != nil {
+		return err
 	}
-	if f == nil || reflect.TypeOf(l.params) != reflect.PointerTo(k.Params) {
-		return fmt.Errorf("cuda: there is no kernel %v that takes %T", l, l.params)
+	if k, _ := kernels.Find(l.kernel); reflect.TypeOf(l.params) != reflect.PointerTo(k.Params) {
+		return fmt.Errorf("cuda: kernel %v does not take %T", l, l.params)
 	}
 	for axis, blocks := range l.grid {
 		if most := [3]int{1<<31 - 1, 1<<16 - 1, 1<<16 - 1}[axis]; blocks < 1 || blocks > most {
 			return fmt.Errorf("cuda: %s: a grid has 1 to %d blocks in dimension %d: the batch is too large for one launch", l, most, axis)
 		}
 	}
-	if l.shared > plainShared {
-		return f.AllowShared(l.shared)
+	// Launches of one kernel may differ in what they take.
+	if l.shared <= max(plainShared, d.allowed[l.kernel]) {
+		return nil
+	}
+	d.allowed[l.kernel] = l.shared
+	return f.AllowShared(l.shared)
+}
+
+// residence is device memory for resident structs. No place in it is given twice: the
+// hardware keeps tensor maps that it has read by their address, and another map at the
+// same address would take a fence that PTX 8.0 does not have. It goes with the device.
+type residence struct{ free, end kernels.Ptr }
+
+// residenceBytes are allocated at a time.
+const residenceBytes = 1 << 20
+
+// settle gives the resident structs of launches their place in device memory.
+func (d *device) settle(launches []launch) error {
+	for _, l := range launches {
+		if l.resident == nil {
+			continue
+		}
+		for _, m := range l.maps {
+			encoded, err := m.tiled.Encode()
+			if err != nil {
+				return fmt.Errorf("%s: %w", l, err)
+			}
+			*m.into = encoded.Words()
+		}
+		v := reflect.ValueOf(l.resident)
+		bytes := unsafe.Slice((*byte)(v.UnsafePointer()), v.Type().Elem().Size())
+		r := d.residence
+		if r.free+kernels.Ptr(len(bytes)) > r.end {
+			size := max(residenceBytes, align(len(bytes)))
+			memory, err := d.Alloc(int64(size))
+			if err != nil {
+				return err
+			}
+			r.free, r.end = memory, memory+kernels.Ptr(size)
+		}
+		*l.at = r.free
+		r.free += kernels.Ptr(align(len(bytes)))
+		if err := d.stream.Write(*l.at, bytes); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -222,7 +306,7 @@ func (b *Backend) Name() string {
 func (b *Backend) Precision() graph.Precision { return b.device.precision }
 
 // Memory is what a plan may take of what was free when the device was opened, in
-// bytes. A part is left for what plans do not count: the driver's graphs, and the
+// bytes. A part is left for what plans do not count: kernels, the driver's graphs, and the
 // rounding of every allocation.
 func (b *Backend) Memory() int64 { return b.device.Info.Free - b.device.Info.Memory/reserve }
 
@@ -231,3 +315,6 @@ const reserve = 50
 
 // Close gives the device back.
 func (b *Backend) Close() error { return b.device.Close() }
+
+// Wait waits for all that was asked of the GPU. It implements graph.Ahead.
+func (b *Backend) Wait() error { return b.device.Do(b.device.stream.Synchronize) }

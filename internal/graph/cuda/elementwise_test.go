@@ -227,6 +227,9 @@ type opTest struct {
 	over int
 	// outShift moves the result, in bytes.
 	outShift int
+	// found is what others left for the operation, of these operands if it is to be
+	// told from what the operation would compute of its own.
+	found, of []value
 }
 
 func (c opTest) name() string {
@@ -241,6 +244,9 @@ func (c opTest) name() string {
 	parts = append(parts, "to_"+c.out.String())
 	if c.over > 0 {
 		parts = append(parts, "in_place")
+	}
+	for _, v := range c.found {
+		parts = append(parts, fmt.Sprintf("found_%d", v.Shape.TotalSize()))
 	}
 	return strings.Join(parts, "_")
 }
@@ -269,6 +275,13 @@ func (c opTest) compute(d *device) (got []float64, err error) {
 		}
 		o.in = append(o.in, operand)
 	}
+	for _, v := range c.found {
+		left, err := m.put(v)
+		if err != nil {
+			return nil, err
+		}
+		o.found = append(o.found, left)
+	}
 	o.out = tensor{shape: shape, bf16: c.out == bfloat16s}
 	shift := c.outShift
 	if c.over > 0 {
@@ -291,6 +304,9 @@ func (c opTest) compute(d *device) (got []float64, err error) {
 }
 
 func (d *device) launchAll(launches []launch) error {
+	if err := d.settle(launches); err != nil {
+		return err
+	}
 	for _, l := range launches {
 		if err := d.prepare(l); err != nil {
 			return err
@@ -304,7 +320,11 @@ func (d *device) launchAll(launches []launch) error {
 
 func (c opTest) run(t *testing.T) {
 	d := deviceFor(t)
-	want, err := define(c.op, c.in...)
+	of := c.of
+	if of == nil {
+		of = c.in
+	}
+	want, err := define(c.op, of...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@
 package cuda
 
 import (
+	"slices"
+
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cuda/kernels"
 )
@@ -86,6 +88,9 @@ func (n normalization) stats(eps float64) kernel {
 		scratch = n.partials()
 	}
 	return kernel{scratch, func(m operands) []launch {
+		if len(m.found) > 0 {
+			return n.foundStats(m, eps)
+		}
 		x, y, _ := n.operands(m)
 		a := n.access(m)
 		s := sheetOf(n.channels, a, pointThreads)
@@ -101,6 +106,29 @@ func (n normalization) stats(eps float64) kernel {
 			})
 		}
 		return launches
+	}}
+}
+
+// quad is the number of neighbouring channels that moments left by others are of.
+const quad = 4
+
+// foundStats makes statistics of the moments that the producers of x left.
+func (n normalization) foundStats(m operands, eps float64) []launch {
+	part := func(found tensor, channels int) kernels.NormMoments {
+		return kernels.NormMoments{
+			Moments: found.ptr, Slots: int32(found.len() / (n.images * 2 * channels / quad)), Quads: int32(channels / quad),
+		}
+	}
+	p := &kernels.NormFoundParams{
+		A: part(m.found[0], n.split), Stats: m.out.ptr, Pixels: int32(n.pixels), Groups: int32(n.groups),
+		Width: int32(n.channels / n.groups / quad), Epsilon: float32(eps),
+	}
+	if n.parts == 2 {
+		p.B = part(m.found[1], n.channels-n.split)
+	}
+	const groups = pointThreads / 32 // of a block
+	return []launch{{
+		kernel: "norm_stats_found", grid: [3]int{n.images, pieces(n.groups, groups), 1}, block: pointThreads, params: p,
 	}}
 }
 
@@ -122,6 +150,10 @@ func (n normalization) gradSums(silu bool) kernel {
 		scratch = n.partials()
 	}
 	return kernel{scratch, func(m operands) []launch {
+		if len(m.found) > 0 {
+			slots := m.found[0].len() / (n.images * 2 * n.channels)
+			return []launch{sumLaunch(m.out.ptr, m.found[0], n.images, slots, 2*n.channels, slots)}
+		}
 		x, y, rest := n.operands(m)
 		dy := rest[3]
 		a := n.access(m, dy)
@@ -158,4 +190,27 @@ func (n normalization) gradData(silu, adds bool) kernel {
 			Extents: n.extents(s), Silu: flag(silu),
 		})}
 	}}
+}
+
+// Leaves is the memory of the moments and sums that convolutions leave.
+func (b *Backend) Leaves(op graph.Op, out graph.Shape, in []graph.Shape, reader graph.Op, _ int, readerIn []graph.Shape) int {
+	if len(out) != 4 {
+		return 0
+	}
+	c := callOf(op, out, slices.Clone(in))
+	n, channels := out[0], out[3]
+	switch heart, _ := graph.Unfuse(reader); norm := heart.(type) {
+	case graph.GroupNormStats:
+		r := normOf(callOf(reader, nil, slices.Clone(readerIn)), norm.Groups)
+		if r.channels/r.groups%quad != 0 || channels%quad != 0 {
+			return 0
+		}
+		return n * b.device.tmaMoments(c) * 2 * channels / quad
+	case graph.GroupNormGradSums:
+		if readerIn[0][3]%vector != 0 {
+			return 0 // a part of x is not bfloat16
+		}
+		return n * b.device.tmaGradSums(c) * 2 * channels
+	}
+	return 0
 }

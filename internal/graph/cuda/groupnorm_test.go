@@ -143,3 +143,81 @@ func TestGroupNormFarFromZero(t *testing.T) {
 		}
 	}
 }
+
+// momentsOf is what a producer of x leaves in so many slots: of each, and of each quad
+// of channels, the mean and the sum of squared differences from it.
+func momentsOf(x value, slots int) value {
+	images, pixels, quads := x.Shape[0], x.Shape[1]*x.Shape[2], x.Shape[3]/quad
+	v := value{Operand: graph.Operand{Shape: graph.Shape{images * slots * 2 * quads}}}
+	v.Data = make([]float64, v.Shape[0])
+	for i := range images * slots * quads {
+		slot, q := i/quads, i%quads
+		var of []float64
+		for p := range pixels / slots {
+			of = append(of, x.Data[((slot*pixels/slots+p)*quads+q)*quad:][:quad]...)
+		}
+		var mean, squares float64
+		for _, e := range of {
+			mean += e / float64(len(of))
+		}
+		for _, e := range of {
+			squares += (e - mean) * (e - mean)
+		}
+		v.Data[2*slot*quads+q] = float32s.round(mean)
+		v.Data[(2*slot+1)*quads+q] = float32s.round(squares)
+	}
+	return v
+}
+
+func TestGroupNormOfWhatIsFound(t *testing.T) {
+	x := func(mean float64, shape ...int) value { return spreadOf(bfloat16s, mean, 2, shape...) }
+	for _, c := range []struct {
+		parts  []value
+		slots  []int
+		groups int
+	}{
+		{[]value{x(1, 2, 8, 8, 64)}, []int{4}, 16},
+		{[]value{x(30, 3, 16, 16, 96)}, []int{64}, 8},
+		{[]value{x(1, 2, 8, 8, 24)}, []int{1}, 1},
+		{[]value{x(1, 1, 4, 4, 640)}, []int{2}, 32},
+		{[]value{x(1, 2, 8, 8, 64), x(-2, 2, 8, 8, 32)}, []int{4, 2}, 8},
+		{[]value{x(-5, 2, 8, 8, 20), x(5, 2, 8, 8, 28)}, []int{1, 8}, 4}, // a group of both
+	} {
+		var op graph.Op = graph.GroupNormStats{Groups: c.groups, Eps: 1e-6}
+		if len(c.parts) > 1 {
+			op = graph.Joined{Of: op}
+		}
+		test := opTest{op: op, tolerance: 1e-5}
+		for i, part := range c.parts {
+			test.found = append(test.found, momentsOf(part, c.slots[i]))
+			test.of = append(test.of, part)
+			test.in = append(test.in, x(0, part.Shape...))
+		}
+		t.Run(test.name(), test.run)
+	}
+
+	// Sums of gradients are added over slots; x is not read again.
+	groups, in := graph.GroupNorm{Groups: 2, SiLU: true}, x(0, 2, 4, 4, 8)
+	gamma, beta := spreadOf(float32s, 1, 0.3, 8), spreadOf(float32s, 0, 1, 8)
+	statistics, err := define(graph.GroupNormStats{Groups: 2, Eps: 1e-6}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := spreadOf(float32s, 0, 1, 2*3*2*8)
+	test := opTest{op: graph.GroupNormGradSums(groups), found: []value{left}}
+	test.in = []value{in, {Operand: statistics}, gamma, beta, spreadOf(bfloat16s, 0, 1, 2, 4, 4, 8)}
+	d := deviceFor(t)
+	var got []float64
+	if err := d.Do(func() (err error) { got, err = test.compute(d); return err }); err != nil {
+		t.Fatal(err)
+	}
+	want := make([]float64, 2*2*8)
+	for i := range want {
+		for slot := range 3 {
+			want[i] += left.Data[(i/16*3+slot)*16+i%16]
+		}
+	}
+	if err := near(got, want, 1e-6, 0); err != nil {
+		t.Error(err)
+	}
+}

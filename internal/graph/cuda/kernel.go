@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"ddpm/internal/graph"
+	"ddpm/internal/graph/cuda/driver"
 	"ddpm/internal/graph/cuda/kernels"
 )
 
@@ -28,6 +29,18 @@ type operands struct {
 	out     tensor
 	in      []tensor
 	scratch kernels.Ptr
+	// aside is what to leave beside the result, or nil; found is what others left
+	// for this instruction, one for each part of x, or none. See graph.Aside.
+	aside *aside
+	found []tensor
+}
+
+// aside is a part of another operation, which will read the result: graph.Aside in
+// device memory.
+type aside struct {
+	op  graph.Op
+	in  []tensor
+	out tensor
 }
 
 // launch is one launch of a kernel.
@@ -37,6 +50,18 @@ type launch struct {
 	block  int    // threads
 	shared int    // bytes of dynamic shared memory
 	params any    // points to a struct of package kernels
+	// resident points to a struct of package kernels that the kernel reads from device
+	// memory, at a multiple of 256 bytes; its address goes to at, a field of params.
+	// Before that maps are encoded into it.
+	resident any
+	at       *kernels.Ptr
+	maps     []tensorMap
+}
+
+// tensorMap is a map to encode and its place in a resident struct.
+type tensorMap struct {
+	tiled driver.Tiled
+	into  *[16]uint64 // the words of a kernels.TensorMap
 }
 
 func (l launch) String() string {

@@ -3,7 +3,9 @@
 package cuda
 
 import (
+	"fmt"
 	"math"
+	"slices"
 
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cuda/kernels"
@@ -12,6 +14,9 @@ import (
 // matmul finds the kernels of convolutions, linear layers and their gradients, which
 // are products of matrices (kernels/product.h).
 func (d *device) matmul(c call) (kernel, bool) {
+	if k, ok := d.tma(c); ok {
+		return k, true
+	}
 	p, ok := d.passOf(c)
 	if !ok {
 		return kernel{}, false
@@ -117,6 +122,10 @@ type product struct {
 	rows    int // of the result, in all phases
 }
 
+func (p product) String() string {
+	return fmt.Sprintf("%s %dx%dx%d", p.kernels, p.m*p.phases, p.n, p.k)
+}
+
 // tiling is how a product is computed.
 type tiling struct {
 	block
@@ -164,7 +173,8 @@ func (d *device) fastest(p product, blocks ...block) tiling {
 	return best
 }
 
-// scratch is the memory of the shares' sums, in bytes, of whatever tiling is chosen.
+// scratch is the memory of the shares' sums, in bytes, of whatever tiling is chosen:
+// those that are tuned have as many shares as the one they replace.
 func (d *device) scratch(p product) int {
 	choices := []tiling{d.fastest(p, d.blocks()...), d.fastest(p, block128x8), d.fastest(p, blockAny)}
 	most := 0
@@ -232,14 +242,19 @@ func (d *device) bind(p pass) kernel {
 			params: p.params(m, shares, result),
 		}}
 		if t.shares > 1 {
-			const threads, columns = 256, 8 // of a block; of a thread
-			launches = append(launches, launch{
-				kernel: "conv_sum_shares", grid: [3]int{pieces(p.rows*pieces(p.n, columns), threads), 1, 1}, block: threads,
-				params: &kernels.ConvSharesParams{Shares: shares, Result: result},
-			})
+			launches = append(launches, sumShares(shares, result, p.rows, p.n))
 		}
 		return launches
 	}}
+}
+
+// sumShares adds the shares of a result of so many rows and columns.
+func sumShares(shares kernels.ConvShares, result kernels.ConvResult, rows, columns int) launch {
+	const threads, each = 256, 8 // of a block; columns of a thread
+	return launch{
+		kernel: "conv_sum_shares", grid: [3]int{pieces(rows*pieces(columns, each), threads), 1, 1}, block: threads,
+		params: &kernels.ConvSharesParams{Shares: shares, Result: result},
+	}
 }
 
 // tilingOf chooses a tiling by the seen operand and the other one. Where the result
@@ -249,9 +264,35 @@ func (d *device) tilingOf(p product, hasNarrow bool, x []tensor, other tensor) t
 	case hasNarrow && p.n <= narrow && d.copied(x...):
 		return d.fastest(p, block128x8)
 	case d.copied(x...) && d.copied(other):
-		return d.fastest(p, d.blocks()...)
+		return d.tunedTiling(p, d.fastest(p, d.blocks()...))
 	}
 	return d.fastest(p, blockAny)
+}
+
+// tunedTiling is, of the tilings that compute the very bits of one, that which was measured
+// to be the fastest on this device.
+func (d *device) tunedTiling(p product, t tiling) tiling {
+	same := d.sameBits(p, t)
+	names := make([]string, len(same))
+	for i, s := range same {
+		names[i] = s.name
+	}
+	name := d.chosen(p.String(), names)
+	return same[slices.Index(names, name)]
+}
+
+// sameBits are the tilings that add in the order of one: it, and those by other blocks
+// that cut k into the same shares. Within a share all blocks add in the order of k.
+func (d *device) sameBits(p product, t tiling) []tiling {
+	same := []tiling{t}
+	for _, b := range d.blocks() {
+		other := d.share(p, b, t.shares)
+		cut := other.shares == t.shares && (t.shares == 1 || other.steps*other.depth == t.steps*t.depth)
+		if b != t.block && cut {
+			same = append(same, other)
+		}
+	}
+	return same
 }
 
 // blocks are those there are kernels of in the device's precision.

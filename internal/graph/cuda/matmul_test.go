@@ -321,18 +321,17 @@ func TestTilings(t *testing.T) {
 
 // The launcher's blocks are those of the kernels: it and they declare them.
 func TestBlocks(t *testing.T) {
-	text := map[string]string{}
-	for _, module := range []string{"conv_forward", "conv_data", "conv_weight"} {
-		ptx, err := kernels.PTX("sm_80", module)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text[module] = ptx
+	for _, pass := range []string{"conv_forward", "conv_data", "conv_weight"} {
 		for _, precision := range precisions {
+			module := fmt.Sprintf("%s_%s", pass, precision)
+			ptx, err := kernels.PTX("sm_80", module)
+			if err != nil {
+				t.Fatal(err)
+			}
 			d := &device{precision: precision}
 			for _, b := range append(d.blocks(), block128x8, blockAny) {
-				name := fmt.Sprintf("%s_%s_%s", module, precision, b.name)
-				if b.name == block128x8.name && module == "conv_data" {
+				name := module + "_" + b.name
+				if b.name == block128x8.name && pass == "conv_data" {
 					continue
 				}
 				m := regexp.MustCompile(`(?s)\.entry ` + name + `\(.*?\.maxntid (\d+)`).FindStringSubmatch(ptx)

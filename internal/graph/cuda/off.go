@@ -9,5 +9,6 @@ import "ddpm/internal/graph"
 func init() {
 	missing := &graph.NotBuilt{Device: "CUDA", Advice: "use --device cpu, or build it with make cuda"}
 	graph.RegisterBackend("cuda", func(graph.Options) (graph.Backend, error) { return nil, missing })
+	graph.RegisterChecker("cuda", func(graph.Options) ([]graph.KernelCheck, error) { return nil, missing })
 	graph.RegisterLister("cuda", func() ([]graph.DeviceInfo, error) { return nil, missing })
 }

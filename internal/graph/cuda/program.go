@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"ddpm/internal/graph"
@@ -141,20 +142,18 @@ func (p *program) bind() (err error) {
 	if p.uploaded, err = p.device.NewEvent(false); err != nil {
 		return err
 	}
-	if err := p.device.prepareAll(p.convert); err != nil {
-		return err
-	}
 	for _, instruction := range p.plan.Instructions {
 		launches, err := p.launches(instruction)
-		if err == nil {
-			err = p.device.prepareAll(launches)
-		}
 		if err != nil {
 			return err
 		}
 		p.code = append(p.code, launches)
 	}
-	return nil
+	all := slices.Concat(append([][]launch{p.convert}, p.code...)...)
+	if err := p.device.settle(all); err != nil {
+		return err
+	}
+	return p.device.prepareAll(all)
 }
 
 // constantValues are the different constants of the plan.
@@ -179,6 +178,15 @@ func (p *program) launches(instruction graph.Instruction) ([]launch, error) {
 	for i, r := range instruction.In {
 		shapes[i] = r.Shape
 		m.in = append(m.in, p.at(r))
+	}
+	for _, r := range instruction.Found {
+		m.found = append(m.found, p.at(r))
+	}
+	if a := instruction.Aside; a != nil {
+		m.aside = &aside{op: a.Op, out: p.at(a.Out)}
+		for _, r := range a.In {
+			m.aside.in = append(m.aside.in, p.at(r))
+		}
 	}
 	k, ok := p.device.kernel(instruction.Op, instruction.Out.Shape, shapes)
 	if !ok {

@@ -25,6 +25,7 @@ static CUresult encode(void *to, CUtensorMapDataType type, cuuint32_t rank, CUde
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -35,6 +36,14 @@ import (
 // TensorMap is the driver's encoding of a Tiled, for a kernel that copies boxes of
 // it. The kernel wants it at a multiple of 64 bytes.
 type TensorMap [128]byte
+
+// Words are the map as kernels declare it.
+func (m TensorMap) Words() (words [16]uint64) {
+	for i := range words {
+		words[i] = binary.NativeEndian.Uint64(m[8*i:])
+	}
+	return words
+}
 
 // Tiled describes a tensor in device memory and the box that one bulk copy takes
 // of it. Dimensions go from the innermost, which is dense, to the outermost. What a

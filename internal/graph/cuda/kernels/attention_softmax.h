@@ -1,7 +1,7 @@
-// Rows of scores and their softmax, for attention and its gradient.
+// Rows of scores and their softmax, for attention and the gradient of its queries.
 //
-// A block owns 64 queries of one head of one image and takes the keys KEYS at a time. Its four warps share the columns
-// of what it computes: each has 64 rows and a quarter of the columns (Sums<4, N> of tile.h).
+// A block owns some queries of one head of one image and takes the keys KEYS at a time. Each of its warps has 64 rows
+// and a part of the columns (Warps of attention_tiles.h, Sums<4, N> of tile.h).
 //
 // Scores s = q.k are kept without their factor; a weight is exp2(scale*(s - top)), where scale is log2(e)/sqrt(D) and
 // top the greatest score of the row so far, so that it is at most 1. When a greater score comes, what was summed until
@@ -13,9 +13,7 @@
 
 #include "attention_tiles.h"
 
-constexpr int attention_queries = 64;
-
-// RowValues is a number for each of a thread's rows: [m][half] is row 16*m + 8*half + lane/4.
+// RowValues is a number for each of a thread's rows: [m][half] is row 16*m + 8*half + lane/4 of its warp's.
 struct RowValues {
   float of[4][2];
 };
@@ -33,18 +31,6 @@ DEV void shrink_and_add(RowValues& values, const RowValues& shrink, const RowVal
     float& v = values.of[i / 2][i % 2];
     v = fma(v, shrink.of[i / 2][i % 2], more.of[i / 2][i % 2]);
   }
-}
-
-// warp_column is the first column of a warp's part of 32*N.
-template <int N>
-DEV u32 warp_column() {
-  return thread_x() / 32 * (8 * N);
-}
-
-// weight_pair is where a tile has the thread's two elements in row [m][half] of fragment n.
-template <class T, int N>
-DEV char* weight_pair(char* tile, int m, int half, int n) {
-  return pair_of<T>(tile, 0, warp_column<N>(), n) + (16 * m + 8 * half) * (T::chunks * 16);
 }
 
 // scale_rows multiplies each row by its factor.
@@ -74,31 +60,46 @@ DEV void fold_lanes(RowValues& values) {
   }
 }
 
-// fold_warps folds what the four warps have of a row, each in all of its lanes, and gives it to all of them. part is
-// not used again before a barrier. All threads of the block.
-template <RowFold FOLD>
-DEV void fold_warps(RowValues& values, float (&part)[4][attention_queries]) {
-  float* row = &part[0][thread_x() % 32 / 4];
+// RowParts is what each warp has of each row of the block, in shared memory.
+template <class W>
+struct RowParts {
+  float of[W::across][W::rows];
+};
+
+// fold_warps folds what the warps have of a row, each in all of its lanes, and gives it to all of them. parts is not
+// used again before a barrier. All threads of the block.
+template <RowFold FOLD, class W>
+DEV void fold_warps(RowValues& values, RowParts<W>& parts) {
+  const u32 row = warp_row<W>() + thread_x() % 32 / 4;
   if (thread_x() % 4 == 0) {
-    float* mine = row + thread_x() / 32 * attention_queries;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      mine[8 * i] = values.of[i / 2][i % 2];
+      parts.of[thread_x() / 32 % W::across][row + 8 * i] = values.of[i / 2][i % 2];
     }
   }
   barrier();
 #pragma unroll
   for (int i = 0; i < 8; i++) {
-    const float left = fold<FOLD>(row[8 * i], row[8 * i + attention_queries]);
-    const float right = fold<FOLD>(row[8 * i + 2 * attention_queries], row[8 * i + 3 * attention_queries]);
-    values.of[i / 2][i % 2] = fold<FOLD>(left, right);
+    float all[W::across];
+#pragma unroll
+    for (int j = 0; j < W::across; j++) {
+      all[j] = parts.of[j][row + 8 * i];
+    }
+#pragma unroll
+    for (int width = 1; width < W::across; width *= 2) {
+#pragma unroll
+      for (int j = 0; j < W::across; j += 2 * width) {
+        all[j] = fold<FOLD>(all[j], all[j + width]);
+      }
+    }
+    values.of[i / 2][i % 2] = all[0];
   }
 }
 
 // mask_scores takes the columns from a number of keys on out of the softmax.
-template <int N>
+template <class W, int N>
 DEV void mask_scores(Sums<4, N>& scores, int keys) {
-  const int left = keys - (int)warp_column<N>() - (int)(thread_x() % 4 * 2);
+  const int left = keys - (int)warp_column<W, N>() - (int)(thread_x() % 4 * 2);
 #pragma unroll
   for (int i = 0; i < 16 * N; i++) {
     const int n = i / 4 % N;
@@ -110,9 +111,9 @@ DEV void mask_scores(Sums<4, N>& scores, int keys) {
 
 // raise_tops takes new scores into the tops, which are kept times scale, and says by what earlier sums of each row
 // shrink. All threads of the block.
-template <int N>
-DEV RowValues raise_tops(RowValues& tops, const Sums<4, N>& scores, float scale, float (&part)[4][attention_queries]) {
-  RowValues greatest;
+template <class W, int N>
+DEV RowValues raise_tops(RowValues& tops, const Sums<4, N>& scores, float scale, RowParts<W>& parts) {
+  RowValues high;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     float v = scores.d[i / 2][0][i % 2 * 2];
@@ -120,15 +121,15 @@ DEV RowValues raise_tops(RowValues& tops, const Sums<4, N>& scores, float scale,
     for (int j = 1; j < 2 * N; j++) {
       v = fold<GREATEST>(v, scores.d[i / 2][j / 2][i % 2 * 2 + j % 2]);
     }
-    greatest.of[i / 2][i % 2] = v;
+    high.of[i / 2][i % 2] = v;
   }
-  fold_lanes<GREATEST>(greatest);
-  fold_warps<GREATEST>(greatest, part);
+  fold_lanes<GREATEST>(high);
+  fold_warps<GREATEST>(high, parts);
   RowValues shrink;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     float& top = tops.of[i / 2][i % 2];
-    const float raised = fold<GREATEST>(top, scale * greatest.of[i / 2][i % 2]);
+    const float raised = fold<GREATEST>(top, scale * high.of[i / 2][i % 2]);
     shrink.of[i / 2][i % 2] = exp2_approx(top - raised);
     top = raised;
   }
@@ -137,7 +138,7 @@ DEV RowValues raise_tops(RowValues& tops, const Sums<4, N>& scores, float scale,
 
 // put_weights makes weights of scores, puts them into a tile and gives the sum of what a warp has of each row. Whole
 // warp.
-template <class T, int N>
+template <class T, class W, int N>
 DEV RowValues put_weights(char* tile, const Sums<4, N>& scores, const RowValues& tops, float scale) {
   RowValues sums;
   fill(sums, 0);
@@ -147,7 +148,7 @@ DEV RowValues put_weights(char* tile, const Sums<4, N>& scores, const RowValues&
     const float* score = scores.d[m][n] + 2 * half;
     const float top = tops.of[m][half];
     float pair[2] = {exp2_approx(fma(score[0], scale, -top)), exp2_approx(fma(score[1], scale, -top))};
-    put_pair(typename T::Precision(), weight_pair<T, N>(tile, m, half, n), pair);
+    put_pair(typename T::Precision(), pair_of<T, W, N>(tile, m, half, n), pair);
     sums.of[m][half] += pair[0] + pair[1];
   }
   fold_lanes<TOTAL>(sums);

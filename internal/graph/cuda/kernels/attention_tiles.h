@@ -1,5 +1,12 @@
 // How attention brings matrices of one head into shared memory as tiles (tile.h), multiplies them, and brings the
-// result back. A block is 128 threads, so four warps.
+// result back. attention_forward.h, attention_queries.h and attention_keys.h are built on it.
+//
+// A block of threads owns some rows of scores, be they queries or keys, and takes COLUMNS columns of them at a time. It
+// multiplies two heads along their channels, which gives scores, or weights in shared memory by pixels of a head. Each
+// product goes step by step, and copies run ahead of it:
+//
+//   scores   64 bytes' worth of channels, of the block's rows and of the columns
+//   values   as many pixels as 16 KB hold of WIDTH channels
 //
 // Matrices are brought in one of two ways:
 //
@@ -11,8 +18,6 @@
 
 #include "numeric.h"
 #include "tile.h"
-
-constexpr int attention_threads = 128;
 
 enum AttentionAccess { CHUNKS, ELEMENTS };
 
@@ -30,68 +35,90 @@ struct AttentionShape {
   int width;  // D = C/heads
 };
 
-// AttentionMatrix is a matrix of elements data[first + row*pitch + column]. bf16 counts for ELEMENTS alone: CHUNKS are
-// of the precision.
-struct AttentionMatrix {
-  void* data;
-  i64 first;
-  i64 pitch;
-  int rows;
-  int columns;
-  int bf16;
+// Warps is how the warps of a block lie over what it computes: DOWN times 64 rows, ACROSS equal parts of the columns.
+template <int DOWN, int ACROSS>
+struct Warps {
+  static constexpr int threads = 32 * DOWN * ACROSS;
+  static constexpr int rows = 64 * DOWN;
+  static constexpr int across = ACROSS;
 };
 
-// head_matrix is [L,D] of one head of one image; sequences are numbered image*heads + head.
-DEV AttentionMatrix head_matrix(const AttentionTensor& tensor, const AttentionShape& shape, u32 sequence) {
-  const i64 image = sequence / shape.heads;
-  const i64 channel = sequence % shape.heads * shape.width;
-  AttentionMatrix m;
-  m.data = tensor.data;
-  m.first = image * shape.length * shape.channels + channel;
-  m.pitch = shape.channels;
-  m.rows = shape.length;
-  m.columns = shape.width;
-  m.bf16 = tensor.bf16;
-  return m;
+// warp_row and warp_column are where a warp's part begins, which is 64 rows by 8*N columns (Sums<4, N>).
+template <class W>
+DEV u32 warp_row() {
+  return thread_x() / 32 / W::across * 64;
 }
 
-// TileSource is a matrix as a thread copies tiles T of it: the thread has one chunk of every at_once'th line.
-template <class T>
-struct TileSource {
-  static constexpr int at_once = attention_threads / T::chunks;
-  static_assert(T::lines % at_once == 0, "all threads copy as much");
-  AttentionMatrix m;  // from the thread's first element of the first tile on
+template <class W, int N>
+DEV u32 warp_column() {
+  return thread_x() / 32 % W::across * (8 * N);
+}
+
+constexpr int least(int a, int b) { return a < b ? a : b; }
+constexpr int greatest(int a, int b) { return a < b ? b : a; }
+
+// AttentionTiles are the tiles of a block.
+template <class P, class W, int COLUMNS, int WIDTH>
+struct AttentionTiles {
+  typedef W Layout;
+  static constexpr int columns = COLUMNS;
+  static constexpr int score_channels = 4 * P::chunk;                           // of a step
+  static constexpr int value_rows = least(1024 * P::chunk / WIDTH, COLUMNS / 2);  // of a step
+  typedef Tile<P, W::rows, 4, true> Rows;
+  typedef Tile<P, COLUMNS, 4, true> Columns;
+  typedef Tile<P, value_rows, WIDTH / P::chunk, false> Values;
+  typedef Tile<P, W::rows, COLUMNS / P::chunk, true> Weights;
+  static constexpr int stage = greatest(Rows::bytes + Columns::bytes, 16384);
+  static_assert(Values::bytes <= stage && COLUMNS % value_rows == 0, "a stage holds a step");
 };
 
-// tile_source is a matrix whose first tile is at (row, column).
-template <class T>
-DEV TileSource<T> tile_source(AttentionMatrix m, int row, int column) {
+// first_element is where a head begins in a tensor; sequences are numbered image*heads + head.
+DEV i64 first_element(const AttentionShape& shape, u32 sequence) {
+  const i64 image = sequence / shape.heads;
+  return image * shape.length * shape.channels + sequence % shape.heads * shape.width;
+}
+
+// TilePlace is where a thread copies tiles T of a head from: it has one chunk of every at_once'th line.
+template <class T, int THREADS>
+struct TilePlace {
+  static constexpr int at_once = THREADS / T::chunks;
+  static_assert(T::lines % at_once == 0, "all threads copy as much");
+  i64 first;  // the thread's first element of the first tile
+  int pitch;
+  int rows;  // from there to the edges
+  int columns;
+};
+
+// tile_place is the place of tiles whose first is at (row, column).
+template <class T, int THREADS>
+DEV TilePlace<T, THREADS> tile_place(const AttentionShape& shape, u32 sequence, int row, int column) {
   row += thread_x() / T::chunks;
   column += thread_x() % T::chunks * T::Precision::chunk;
-  m.first += row * m.pitch + column;
-  m.rows -= row;
-  m.columns -= column;
-  return TileSource<T>{m};
+  TilePlace<T, THREADS> place;
+  place.first = first_element(shape, sequence) + (i64)row * shape.channels + column;
+  place.pitch = shape.channels;
+  place.rows = shape.length - row;
+  place.columns = shape.width - column;
+  return place;
 }
 
 // load_tile fills the tile that is so many rows down and columns right of the first, with zeros beyond the edges of
-// the matrix. All threads of the block.
-template <class T, AttentionAccess ACCESS>
-DEV void load_tile(char* tile, const TileSource<T>& source, int down, int right) {
+// the head. All threads of the block.
+template <AttentionAccess ACCESS, class T, int THREADS>
+DEV void load_tile(char* tile, const AttentionTensor& tensor, const TilePlace<T, THREADS>& place, int down, int right) {
   constexpr int chunk = T::Precision::chunk;
-  constexpr int at_once = TileSource<T>::at_once;
-  const AttentionMatrix& m = source.m;
-  const int columns = m.columns - right;
-  const int rows = columns > 0 ? m.rows - down : 0;
-  i64 at = m.first + down * m.pitch + right;
+  constexpr int at_once = TilePlace<T, THREADS>::at_once;
+  const int columns = place.columns - right;
+  const int rows = columns > 0 ? place.rows - down : 0;
+  i64 at = place.first + (i64)down * place.pitch + right;
   const u32 line = thread_x() / T::chunks;
-  const u32 place = thread_x() % T::chunks;
+  const u32 column = thread_x() % T::chunks;
   if (ACCESS == CHUNKS) {
-    const char* from = (const char*)m.data + at * (16 / chunk);
-    const i64 step = m.pitch * (at_once * (16 / chunk));
+    const char* from = (const char*)tensor.data + at * (16 / chunk);
+    const i64 step = (i64)place.pitch * (at_once * (16 / chunk));
 #pragma unroll
     for (int i = 0; i < T::lines / at_once; i++) {
-      copy_async16(tile + chunk_offset<T>(line + i * at_once, place), from, i * at_once < rows ? 16 : 0);
+      copy_async16(tile + chunk_offset<T>(line + i * at_once, column), from, i * at_once < rows ? 16 : 0);
       from += step;
     }
     return;
@@ -101,41 +128,10 @@ DEV void load_tile(char* tile, const TileSource<T>& source, int down, int right)
     float v[chunk];
 #pragma unroll
     for (int e = 0; e < chunk; e++) {
-      v[e] = i * at_once < rows && e < columns ? load_any(m.data, at + e, m.bf16) : 0;
+      v[e] = i * at_once < rows && e < columns ? load_any(tensor.data, at + e, tensor.bf16) : 0;
     }
-    *(Vec4*)(tile + chunk_offset<T>(line + i * at_once, place)) = pack_chunk(v);
-    at += at_once * m.pitch;
-  }
-}
-
-DEV float element_of(Bf16, const char* chunk, int i) { return widen_bf16(((const u16*)chunk)[i]); }
-DEV float element_of(Tf32, const char* chunk, int i) { return ((const float*)chunk)[i]; }
-DEV float element_of(Fp32, const char* chunk, int i) { return ((const float*)chunk)[i]; }
-
-// store_tile writes a tile to a matrix, from (first_row, first_column) on, as far as that goes. All threads of the
-// block.
-template <class T, AttentionAccess ACCESS>
-DEV void store_tile(const AttentionMatrix& m, int first_row, int first_column, const char* tile) {
-  constexpr int chunk = T::Precision::chunk;
-  const int place = thread_x() % T::chunks;
-  const int column = first_column + place * chunk;
-  const int left = m.rows - first_row;
-  const int rows = left < T::lines ? left : T::lines;
-#pragma unroll 1
-  for (int row = thread_x() / T::chunks; row < rows; row += attention_threads / T::chunks) {
-    const char* from = tile + chunk_offset<T>(row, place);
-    const i64 at = m.first + (first_row + row) * m.pitch + column;
-    if (ACCESS == ELEMENTS) {
-#pragma unroll
-      for (int e = 0; e < chunk; e++) {
-        if (column + e < m.columns) {
-          store_any(m.data, at + e, element_of(typename T::Precision(), from, e), m.bf16);
-        }
-      }
-    } else if (column < m.columns) {
-      const Vec4 words = *(const Vec4*)from;  // named, or the stand-in's compiler reports no read
-      store_global16((char*)m.data + at * (16 / chunk), words);
-    }
+    *(Vec4*)(tile + chunk_offset<T>(line + i * at_once, column)) = pack_chunk(v);
+    at += (i64)at_once * place.pitch;
   }
 }
 
@@ -163,6 +159,17 @@ DEV void get_pair(Tf32, const char* from, float (&pair)[2]) {
 }
 
 DEV void get_pair(Fp32, const char* from, float (&pair)[2]) { get_pair(Tf32(), from, pair); }
+
+// pair_of is where a tile has the thread's two elements in row 16*m + 8*half + lane/4 of fragment n of its warp.
+template <class T, class W, int N>
+DEV char* pair_of(char* tile, int m, int half, int n) {
+  constexpr int chunk = T::Precision::chunk;
+  static_assert(T::along_k, "elements of a line are neighbours");
+  const u32 at = warp_column<W, N>() + 8 * n + thread_x() % 4 * 2;
+  // Lines that are a multiple of 8 apart have their chunks in the same places.
+  char* first = tile + chunk_offset<T>(warp_row<W>() + thread_x() % 32 / 4, at / chunk) + at % chunk * (16 / chunk);
+  return first + (16 * m + 8 * half) * (T::chunks * 16);
+}
 
 // clear sets a warp's part of a result to zero.
 template <int M, int N>
@@ -200,26 +207,51 @@ DEV void multiply_tiles(Sums<M, N>& sums, const char* a, u32 row, u32 first, con
   }
 }
 
-// pair_of is where a tile has the thread's first two elements of fragment n, of a warp's part that begins at (row,
-// column). Its next two are 8 lines down, and those of the next fragment of rows 16: such lines have their chunks in
-// the same places.
-template <class T>
-DEV char* pair_of(char* tile, u32 row, u32 column, int n) {
-  constexpr int chunk = T::Precision::chunk;
-  static_assert(T::along_k, "elements of a line are neighbours");
-  const u32 at = column + 8 * n + thread_x() % 4 * 2;
-  return tile + chunk_offset<T>(row + thread_x() % 32 / 4, at / chunk) + at % chunk * (16 / chunk);
-}
-
-// put_sums puts a warp's part of a result into a tile.
-template <class T, int M, int N>
-DEV void put_sums(char* tile, const Sums<M, N>& sums, u32 row, u32 column) {
+// store_sums writes a warp's part of a result, which begins at (first_row, first_column) of a head, as far as the head
+// goes. Whole warp.
+template <AttentionAccess ACCESS, class P, int N>
+DEV void store_sums(const AttentionTensor& tensor, const AttentionShape& shape, u32 sequence, int first_row,
+                    int first_column, const Sums<4, N>& sums) {
+  const int lane = thread_x() % 32;
+  const int row = first_row + lane / 4;
+  const int rows = shape.length - row;
+  i64 at = first_element(shape, sequence) + (i64)row * shape.channels;
+  // Two lanes of bfloat16 exchange halves of two fragments, so that each has four neighbours of one of them and lines
+  // are written 32 bytes at a time.
+  constexpr bool exchange = ACCESS == CHUNKS && P::chunk == 8;
+  const int odd = lane % 2;
+  const int column = first_column + (exchange ? 8 * odd + lane % 4 / 2 * 4 : lane % 4 * 2);
 #pragma unroll
-  for (int i = 0; i < 2 * M * N; i++) {
-    const int m = i / 2 / N, half = i / N % 2, n = i % N;
-    float pair[2] = {sums.d[m][n][2 * half], sums.d[m][n][2 * half + 1]};
-    char* at = pair_of<T>(tile, row, column, n) + (16 * m + 8 * half) * (T::chunks * 16);
-    put_pair(typename T::Precision(), at, pair);
+  for (int i = 0; i < 8; i++) {
+    const int m = i / 2, half = i % 2;
+    const bool inside = 8 * i < rows;
+#pragma unroll
+    for (int n = 0; n < N; n += exchange ? 2 : 1) {
+      const float* pair = sums.d[m][n] + 2 * half;
+      const i64 to = at + column + 8 * n;
+      const int columns = inside ? shape.width - column - 8 * n : 0;
+      if constexpr (exchange) {
+        const float* next = sums.d[m][n + 1] + 2 * half;
+        const u32 here = pack_bf16(pair[0], pair[1]);
+        const u32 there = pack_bf16(next[0], next[1]);
+        const u32 got = shuffle_xor(odd ? here : there, 1);
+        if (columns > 0) {
+          store_global8((u16*)tensor.data + to, odd ? Vec2{got, there} : Vec2{here, got});
+        }
+      } else if constexpr (ACCESS == CHUNKS) {
+        if (columns > 0) {
+          store_global8((float*)tensor.data + to, Vec2{as_bits(pair[0]), as_bits(pair[1])});
+        }
+      } else {
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          if (e < columns) {
+            store_any(tensor.data, to + e, pair[e], tensor.bf16);
+          }
+        }
+      }
+    }
+    at += 8 * shape.channels;
   }
 }
 
@@ -257,4 +289,86 @@ DEV char* next_stage(CopyRing<STAGES, BYTES>& ring, Source& source) {
   char* stage = ring.base + ring.used * BYTES;
   ring.used = ring.used + 1 == STAGES ? 0 : ring.used + 1;
   return stage;
+}
+
+// AttentionSource is how far the copies of a block have come. Which products it makes, of which tensors, in which
+// order, is what its kernel adds.
+template <class TILES, AttentionAccess ACCESS>
+struct AttentionSource {
+  typedef TILES Tiles;
+  static constexpr int threads = Tiles::Layout::threads;
+  TilePlace<typename Tiles::Rows, threads> rows;
+  TilePlace<typename Tiles::Columns, threads> columns;
+  TilePlace<typename Tiles::Values, threads> values;
+  int length;
+  int width;
+  int column;   // the first of those in work
+  int step;     // the next of the product: its first channel, or the first of its pixels
+  int product;  // which
+};
+
+// begin_copies sets a source to the block's first row of scores, from column 0 on, and to a channel of the values.
+template <class Tiles, AttentionAccess ACCESS>
+DEV void begin_copies(AttentionSource<Tiles, ACCESS>& source, const AttentionShape& shape, u32 sequence, int row,
+                      int channel) {
+  constexpr int threads = Tiles::Layout::threads;
+  source.rows = tile_place<typename Tiles::Rows, threads>(shape, sequence, row, 0);
+  source.columns = tile_place<typename Tiles::Columns, threads>(shape, sequence, 0, 0);
+  source.values = tile_place<typename Tiles::Values, threads>(shape, sequence, 0, channel);
+  source.length = shape.length;
+  source.width = shape.width;
+  source.column = 0;
+  source.step = 0;
+  source.product = 0;
+}
+
+// copy_scores and copy_values copy the next step of such a product and say whether it was the last.
+template <class Tiles, AttentionAccess ACCESS>
+DEV bool copy_scores(AttentionSource<Tiles, ACCESS>& source, char* to, const AttentionTensor& rows,
+                     const AttentionTensor& columns) {
+  load_tile<ACCESS>(to, rows, source.rows, 0, source.step);
+  load_tile<ACCESS>(to + Tiles::Rows::bytes, columns, source.columns, source.column, source.step);
+  source.step += Tiles::score_channels;
+  if (source.step < source.width) {
+    return false;
+  }
+  source.step = 0;
+  return true;
+}
+
+template <class Tiles, AttentionAccess ACCESS>
+DEV bool copy_values(AttentionSource<Tiles, ACCESS>& source, char* to, const AttentionTensor& values) {
+  load_tile<ACCESS>(to, values, source.values, source.column + source.step, 0);
+  source.step += Tiles::value_rows;
+  if (source.step < least(source.length - source.column, Tiles::columns)) {
+    return false;
+  }
+  source.step = 0;
+  return true;
+}
+
+// multiply_scores adds the product of the block's rows and columns, multiply_values that of the weights and of the
+// pixels that belong to the columns. All threads of the block.
+template <int N, int STAGES, int BYTES, class Source>
+DEV void multiply_scores(Sums<4, N>& sums, CopyRing<STAGES, BYTES>& ring, Source& source) {
+  typedef typename Source::Tiles Tiles;
+  typedef typename Tiles::Layout W;
+  for (int channel = 0; channel < source.width; channel += Tiles::score_channels) {
+    const char* stage = next_stage(ring, source);
+    multiply_tiles<typename Tiles::Rows, typename Tiles::Columns>(sums, stage, warp_row<W>(), 0,
+                                                                  stage + Tiles::Rows::bytes, warp_column<W, N>());
+  }
+}
+
+template <int N, int STAGES, int BYTES, class Source>
+DEV void multiply_values(Sums<4, N>& sums, const char* weights, int columns, CopyRing<STAGES, BYTES>& ring,
+                         Source& source) {
+  typedef typename Source::Tiles Tiles;
+  typedef typename Tiles::Layout W;
+  constexpr int block = 2 * Tiles::Weights::Precision::chunk;
+  for (int column = 0; column < columns; column += Tiles::value_rows) {
+    const char* stage = next_stage(ring, source);
+    multiply_tiles<typename Tiles::Weights, typename Tiles::Values>(sums, weights, warp_row<W>(), column / block, stage,
+                                                                    warp_column<W, N>());
+  }
 }

@@ -1,9 +1,9 @@
 // The language of the kernels: fixed-width types and the operations that C++ lacks.
 //
-// A kernel source includes this header and numeric.h and nothing else. It is compiled twice: by clang for the GPU
-// (device_gpu.h: builtins and inline PTX for sm_80) and, with STANDIN defined, by g++ for the test-only driver in
-// ../standin that runs kernels on the CPU (device_standin.h). Both halves declare the same functions; the contract
-// of each is stated in device_gpu.h.
+// A kernel source includes this header (those in sm_90a/ hopper.h, which includes it), numeric.h and what is built on
+// them, and nothing else. It is compiled twice: by clang for the GPU (device_gpu.h: builtins and inline PTX for sm_80)
+// and, with STANDIN defined, by g++ for the test-only driver in ../standin that runs kernels on the CPU
+// (device_standin.h). Both halves declare the same functions; the contract of each is stated in device_gpu.h.
 #pragma once
 
 typedef unsigned char u8;

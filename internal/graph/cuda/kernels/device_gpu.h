@@ -166,29 +166,16 @@ DEV float as_float(u32 v) { return __builtin_bit_cast(float, v); }
 DEV float widen_bf16(u16 v) { return as_float((u32)v << 16); }
 
 // The approximations of the special function unit; none flushes subnormal numbers. Errors as the PTX manual states
-// them: exp2_approx 2 ulp; log2_approx 2^-22 absolute for arguments in (0.5, 2), else 2^-22 relative; rcp_approx 1 ulp;
-// rsqrt_approx 2^-22.9 relative.
+// them: exp2_approx 2 ulp, rcp_approx 1 ulp.
 DEV float exp2_approx(float v) {
   float r;
   asm("ex2.approx.f32 %0, %1;" : "=f"(r) : "f"(v));
   return r;
 }
 
-DEV float log2_approx(float v) {
-  float r;
-  asm("lg2.approx.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r;
-}
-
 DEV float rcp_approx(float v) {
   float r;
   asm("rcp.approx.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r;
-}
-
-DEV float rsqrt_approx(float v) {
-  float r;
-  asm("rsqrt.approx.f32 %0, %1;" : "=f"(r) : "f"(v));
   return r;
 }
 

@@ -9,7 +9,7 @@
 #define KERNEL extern "C" __attribute__((noinline)) void
 #endif
 #define BOUNDS(threads, min_blocks)
-#define DEV static inline
+#define DEV static inline  // but in the sources of kernels, see ../standin/kernel_source.h
 
 // Each worker of the driver is an operating system thread that runs one block at a time, so what is local to a thread
 // of the system is shared by a block.
@@ -105,9 +105,7 @@ DEV float widen_bf16(u16 v) { return as_float((u32)v << 16); }
 
 // Better than the approximations that they stand for, which no kernel may count on.
 DEV float exp2_approx(float v) { return __builtin_exp2f(v); }
-DEV float log2_approx(float v) { return __builtin_log2f(v); }
 DEV float rcp_approx(float v) { return 1.0f / v; }
-DEV float rsqrt_approx(float v) { return 1.0f / __builtin_sqrtf(v); }
 
 DEV float sqrt_exact(float v) { return __builtin_sqrtf(v); }
 DEV float div_exact(float a, float b) { return a / b; }

@@ -23,12 +23,14 @@ type Ptr uint64
 
 // Kernel is an entry point of the compiled sources.
 type Kernel struct {
-	Name   string       // in the PTX, unique over all modules
-	Module string       // the source it comes from, without .cu
+	Name   string       // in the PTX, unique over all modules of all sets
+	Set    string       // the one that has it
+	Module string       // the source it comes from, without folder and .cu
 	Params reflect.Type // the struct it takes, the one argument of a launch
 }
 
-// set is the PTX of one architecture.
+// set is the PTX of one architecture. Each kernel is in one set; the more demanding
+// ones have faster ways to do what kernels of the first do too.
 type set struct {
 	name       string
 	capability [2]int // the least that runs it
@@ -38,6 +40,7 @@ type set struct {
 // sets are ordered from the least to the most demanding.
 var sets = []set{
 	{name: "sm_80", capability: [2]int{8, 0}},
+	{name: "sm_90a", capability: [2]int{9, 0}, only: true},
 }
 
 // Sets lists the architecture sets, from the least to the most demanding.
@@ -49,16 +52,17 @@ func Sets() []string {
 	return names
 }
 
-// SetFor is the most demanding set that a device of a compute capability, such
-// as {9, 0}, runs; ok is false if there is none.
-func SetFor(capability [2]int) (name string, ok bool) {
-	for _, s := range slices.Backward(sets) {
+// SetsFor lists the sets that a device of a compute capability, such as {9, 0}, runs,
+// from the least to the most demanding.
+func SetsFor(capability [2]int) []string {
+	var names []string
+	for _, s := range sets {
 		enough := slices.Compare(capability[:], s.capability[:]) >= 0
 		if enough && (!s.only || capability[0] == s.capability[0]) {
-			return s.name, true
+			names = append(names, s.name)
 		}
 	}
-	return "", false
+	return names
 }
 
 // Least is the lowest compute capability that any set runs on.
@@ -66,9 +70,12 @@ func Least() [2]int { return sets[0].capability }
 
 // Modules lists the modules of a set by name, each the PTX of one source.
 func Modules(set string) ([]string, error) {
+	if !slices.Contains(Sets(), set) {
+		return nil, fmt.Errorf("no kernels for %q, only for %s", set, strings.Join(Sets(), ", "))
+	}
 	entries, err := ptx.ReadDir(path.Join("ptx", set))
 	if err != nil {
-		return nil, fmt.Errorf("no kernels for %q, only for %s", set, strings.Join(Sets(), ", "))
+		return nil, err
 	}
 	var names []string
 	for _, e := range entries {

@@ -242,6 +242,82 @@ KERNEL BOUNDS(256, 3) norm_stats_merge(NormStatsParams p) {
                        group < e.groups, p.stats + (image * e.groups + group) * 2);
 }
 
+// NormMoments is what the producer of a part of x left: for each image and slot, a fixed piece of its pixels, and each
+// quad, 4 neighbouring channels, the means and then the sums of squared differences from them: [N,slots,2,quads].
+struct NormMoments {
+  const float* moments;
+  int slots;
+  int quads;
+};
+
+// NormFoundParams: stats [N,G,2] receives mean and rstd. b is of no quads if x has one part.
+struct NormFoundParams {
+  NormMoments a, b;
+  float* stats;
+  int pixels;  // of an image
+  int groups;
+  int width;  // of a group, in quads
+  float epsilon;
+};
+
+// FoundGroup is the moments of a group in one part of x.
+struct FoundGroup {
+  const float* means;    // of its first quad
+  const float* squares;  // likewise
+  int stride;            // elements from slot to slot
+  int slots;
+  int quads;
+  float values;  // in each
+};
+
+DEV FoundGroup found_group(const NormMoments& part, int image, int first, int quads, int pixels) {
+  const float* means = part.moments + (i64)image * part.slots * 2 * part.quads + first;
+  const float values = quads > 0 ? (float)(pixels / part.slots * 4) : 0;
+  return FoundGroup{means, means + part.quads, 2 * part.quads, part.slots, quads, values};
+}
+
+// found_sum is a lane's share of the sum of all values' differences from shift.
+DEV float found_sum(const FoundGroup& g, float shift) {
+  float sum = 0;
+  for (int i = thread_x() % 32; i < g.slots * g.quads; i += 32) {
+    sum = fma(g.values, g.means[i / g.quads * g.stride + i % g.quads] - shift, sum);
+  }
+  return sum;
+}
+
+// found_squares is a lane's share of the sum of their squared differences from mean.
+DEV float found_squares(const FoundGroup& g, float mean) {
+  float sum = 0;
+  for (int i = thread_x() % 32; i < g.slots * g.quads; i += 32) {
+    const int at = i / g.quads * g.stride + i % g.quads;
+    const float difference = g.means[at] - mean;
+    sum += fma(g.values * difference, difference, g.squares[at]);
+  }
+  return sum;
+}
+
+// norm_stats_found makes stats of moments that were left, one warp a group. Launcher: grid {images, groups/8 rounded
+// up}, 256 threads; slots divide pixels.
+KERNEL BOUNDS(256, 3) norm_stats_found(NormFoundParams p) {
+  const int group = block_y() * (norm_threads / 32) + thread_x() / 32;
+  if (group >= p.groups) {
+    return;
+  }
+  const int first = group * p.width;
+  const int of_a = max_int(0, min_int(p.width, p.a.quads - first));
+  const FoundGroup a = found_group(p.a, block_x(), first, of_a, p.pixels);
+  const FoundGroup b = found_group(p.b, block_x(), max_int(0, first - p.a.quads), p.width - of_a, p.pixels);
+  const float shift = of_a > 0 ? a.means[0] : b.means[0];
+  const float values = (float)p.pixels * 4 * p.width;
+  const float mean = shift + div_exact(lanes_sum<32>(found_sum(a, shift) + found_sum(b, shift)), values);
+  const float variance = div_exact(lanes_sum<32>(found_squares(a, mean) + found_squares(b, mean)), values);
+  if (thread_x() % 32 == 0) {
+    float* stats = p.stats + ((i64)block_x() * p.groups + group) * 2;
+    stats[0] = mean;
+    stats[1] = div_exact(1, sqrt_exact(variance + p.epsilon));
+  }
+}
+
 // ---- forward ----
 
 // NormParams: stats [N,G,2], gamma and beta [C], y [N,H,W,C].

@@ -3,6 +3,7 @@ package kernels
 import (
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,8 +16,8 @@ var entry = regexp.MustCompile(`(?s)\.visible \.entry (\w+)\(([^)]*)\)(.*?)\{`)
 // param is a struct passed by value.
 var param = regexp.MustCompile(`^\s*\.param \.align (\d+) \.b8 \w+_param_0\[(\d+)\]\s*$`)
 
-// Each kernel of the table is in its module of every set, and takes one struct of
-// the size of its twin here.
+// Each kernel of the table is in its module of its set, and takes one struct of the
+// size of its twin here.
 func TestKernelsMatchPTX(t *testing.T) {
 	if len(All()) == 0 {
 		t.Fatal("there are no kernels")
@@ -36,8 +37,8 @@ func TestKernelsMatchPTX(t *testing.T) {
 				name := m[1]
 				compiled[name] = true
 				k, ok := Find(name)
-				if !ok || k.Module != module {
-					t.Errorf("%s/%s has kernel %s; the table has it in module %q", set, module, name, k.Module)
+				if !ok || k.Set != set || k.Module != module {
+					t.Errorf("%s/%s has kernel %s; the table has it in module %q of %q", set, module, name, k.Module, k.Set)
 					continue
 				}
 				p := param.FindStringSubmatch(m[2])
@@ -55,7 +56,7 @@ func TestKernelsMatchPTX(t *testing.T) {
 			}
 		}
 		for _, k := range All() {
-			if !compiled[k.Name] {
+			if k.Set == set && !compiled[k.Name] {
 				t.Errorf("%s: kernel %s of the table was not compiled; run make kernels", set, k.Name)
 			}
 		}
@@ -145,19 +146,20 @@ func TestArithmeticIsRoundedAsWritten(t *testing.T) {
 	})
 }
 
-func TestSetFor(t *testing.T) {
+func TestSetsFor(t *testing.T) {
 	for _, c := range []struct {
 		capability [2]int
-		set        string
+		sets       []string
 	}{
-		{[2]int{7, 5}, ""},
-		{[2]int{8, 0}, "sm_80"},
-		{[2]int{8, 9}, "sm_80"},
-		{[2]int{9, 0}, "sm_80"},
-		{[2]int{12, 0}, "sm_80"},
+		{[2]int{7, 5}, nil},
+		{[2]int{8, 0}, []string{"sm_80"}},
+		{[2]int{8, 9}, []string{"sm_80"}},
+		{[2]int{9, 0}, []string{"sm_80", "sm_90a"}},
+		{[2]int{10, 0}, []string{"sm_80"}},
+		{[2]int{12, 0}, []string{"sm_80"}},
 	} {
-		if set, ok := SetFor(c.capability); set != c.set || ok != (c.set != "") {
-			t.Errorf("SetFor(%v) = %q, %t, want %q", c.capability, set, ok, c.set)
+		if sets := SetsFor(c.capability); !slices.Equal(sets, c.sets) {
+			t.Errorf("SetsFor(%v) = %q, want %q", c.capability, sets, c.sets)
 		}
 	}
 	if Least() != [2]int{8, 0} {
@@ -169,7 +171,7 @@ func TestLookupsThatFail(t *testing.T) {
 	if k, ok := Find("no_such_kernel"); ok {
 		t.Errorf("found %v", k)
 	}
-	if _, err := Modules("sm_20"); err == nil || !strings.Contains(err.Error(), "only for sm_80") {
+	if _, err := Modules("sm_20"); err == nil || !strings.Contains(err.Error(), "only for sm_80, sm_90a") {
 		t.Errorf("Modules: %v", err)
 	}
 	if _, err := PTX("sm_80", "no_such_module"); err == nil || !strings.Contains(err.Error(), "no_such_module") {

@@ -55,7 +55,24 @@ type AddPerSampleParams struct {
 	Rows     int32
 }
 
-// AttentionParams is the struct in attention.cu: 88 bytes.
+// AttentionGradParams is the struct in attention_grad.h: 152 bytes.
+type AttentionGradParams struct {
+	Q          AttentionTensor
+	K          AttentionTensor
+	V          AttentionTensor
+	Dout       AttentionTensor
+	Dq         AttentionTensor
+	Dk         AttentionTensor
+	Dv         AttentionTensor
+	Shape      AttentionShape
+	Statistics Ptr
+	Slices     int32
+	Scale      float32
+	Log2Scale  float32
+	_          [4]byte
+}
+
+// AttentionParams is the struct in attention_forward.h: 88 bytes.
 type AttentionParams struct {
 	Q      AttentionTensor
 	K      AttentionTensor
@@ -64,36 +81,6 @@ type AttentionParams struct {
 	Shape  AttentionShape
 	Slices int32
 	Scale  float32
-}
-
-// AttentionProductsParams is the struct in attention_products.cu: 136 bytes.
-type AttentionProductsParams struct {
-	Q       AttentionTensor
-	K       AttentionTensor
-	Dout    AttentionTensor
-	Dq      AttentionTensor
-	Dk      AttentionTensor
-	Dv      AttentionTensor
-	Shape   AttentionShape
-	Weights Ptr
-	Slopes  Ptr
-	Pitch   int32
-	First   int32
-}
-
-// AttentionScoresParams is the struct in attention_scores.cu: 112 bytes.
-type AttentionScoresParams struct {
-	Q         AttentionTensor
-	K         AttentionTensor
-	V         AttentionTensor
-	Dout      AttentionTensor
-	Shape     AttentionShape
-	Weights   Ptr
-	Slopes    Ptr
-	Pitch     int32
-	First     int32
-	Scale     float32
-	Log2Scale float32
 }
 
 // AttentionShape is the struct in attention_tiles.h: 16 bytes.
@@ -111,7 +98,15 @@ type AttentionTensor struct {
 	_    [4]byte
 }
 
-// ConvDataParams is the struct in conv_data.cu: 232 bytes.
+// CeilingParams is the struct in ceiling.cu: 24 bytes.
+type CeilingParams struct {
+	Operands Ptr
+	Sums     Ptr
+	Rounds   int32
+	_        [4]byte
+}
+
+// ConvDataParams is the struct in conv_data.h: 232 bytes.
 type ConvDataParams struct {
 	Dy      ConvImage
 	W       ConvWeights
@@ -127,7 +122,7 @@ type ConvDataParams struct {
 	ByWidth FastDivisor
 }
 
-// ConvForwardParams is the struct in conv_forward.cu: 232 bytes.
+// ConvForwardParams is the struct in conv_forward.h: 232 bytes.
 type ConvForwardParams struct {
 	X      ConvImage
 	Window ConvWindow
@@ -162,6 +157,15 @@ type ConvMatrix struct {
 	Columns int32
 }
 
+// ConvPhasesParams is the struct in conv_phases.cu: 32 bytes.
+type ConvPhasesParams struct {
+	Sums     Ptr
+	Y        Ptr
+	Elements int64
+	Shares   int32
+	_        [4]byte
+}
+
 // ConvResult is the struct in product.h: 72 bytes.
 type ConvResult struct {
 	Y            Ptr
@@ -190,7 +194,16 @@ type ConvSharesParams struct {
 	Result ConvResult
 }
 
-// ConvWeightParams is the struct in conv_weight.cu: 232 bytes.
+// ConvTapsParams is the struct in conv_taps.cu: 32 bytes.
+type ConvTapsParams struct {
+	W      Ptr
+	Sums   Ptr
+	Size   int64
+	WBf16  int32
+	Unused int32
+}
+
+// ConvWeightParams is the struct in conv_weight.h: 232 bytes.
 type ConvWeightParams struct {
 	X      ConvImage
 	Window ConvWindow
@@ -319,6 +332,17 @@ type NormExtents struct {
 	Rows       int32
 }
 
+// NormFoundParams is the struct in groupnorm.cu: 56 bytes.
+type NormFoundParams struct {
+	A       NormMoments
+	B       NormMoments
+	Stats   Ptr
+	Pixels  int32
+	Groups  int32
+	Width   int32
+	Epsilon float32
+}
+
 // NormGradDataParams is the struct in groupnorm.cu: 160 bytes.
 type NormGradDataParams struct {
 	A        Values
@@ -345,6 +369,13 @@ type NormGradSumsParams struct {
 	Sums    Ptr
 	Extents NormExtents
 	Silu    int32
+}
+
+// NormMoments is the struct in groupnorm.cu: 16 bytes.
+type NormMoments struct {
+	Moments Ptr
+	Slots   int32
+	Quads   int32
 }
 
 // NormParams is the struct in groupnorm.cu: 120 bytes.
@@ -457,6 +488,141 @@ type SumColumnsParams struct {
 	Rows    int32
 }
 
+// TensorMap is the struct in hopper.h: 128 bytes.
+type TensorMap struct {
+	Words [16]uint64
+}
+
+// TmaCeilingParams is the struct in sm_90a/tma_ceiling.cu: 32 bytes.
+type TmaCeilingParams struct {
+	A      Ptr
+	B      Ptr
+	Sums   Ptr
+	Rounds int32
+	_      [4]byte
+}
+
+// TmaConvBox is the struct in tma_conv.h: 16 bytes.
+type TmaConvBox struct {
+	Map     int32
+	Channel int32
+	Column  int32
+	Row     int32
+}
+
+// TmaConvNormParams is the struct in sm_90a/tma_conv.cu: 200 bytes.
+type TmaConvNormParams struct {
+	Conv TmaConvParams
+	Norm TmaNorm
+}
+
+// TmaConvParams is the struct in tma_conv.h: 128 bytes.
+type TmaConvParams struct {
+	Table        Ptr
+	Y            Ptr
+	Bias         Ptr
+	PerSample    Ptr
+	Residual     Ptr
+	Moments      Ptr
+	ImageStride  int64
+	RowStride    int64
+	ColumnStride int64
+	Images       int32
+	Height       int32
+	Width        int32
+	Channels     int32
+	TilesN       int32
+	TilesY       int32
+	TilesX       int32
+	TilesC       int32
+	Pieces       int32
+	Shares       int32
+	BoxBytes     int32
+	BoxStages    int32
+	BoxPitch     int32
+	Slots        int32
+}
+
+// TmaConvPiece is the struct in tma_conv.h: 24 bytes.
+type TmaConvPiece struct {
+	Offset int64
+	Box    int32
+	Boxes  int32
+	Step   int32
+	Steps  int32
+}
+
+// TmaConvStep is the struct in tma_conv.h: 16 bytes.
+type TmaConvStep struct {
+	Opens   int32
+	Atom    int32
+	Channel int32
+	Tap     int32
+}
+
+// TmaConvTable is the struct in tma_conv.h: 6656 bytes.
+type TmaConvTable struct {
+	Maps    [8]TensorMap
+	Weights TensorMap
+	Pieces  [16]TmaConvPiece
+	Boxes   [64]TmaConvBox
+	Steps   [256]TmaConvStep
+}
+
+// TmaNorm is the struct in tma_norm_sums.h: 72 bytes.
+type TmaNorm struct {
+	A          Ptr
+	B          Ptr
+	Stats      Ptr
+	Gamma      Ptr
+	Beta       Ptr
+	Sums       Ptr
+	GroupWidth FastDivisor
+	Split      int32
+	Groups     int32
+	Silu       int32
+}
+
+// TmaWeightBox is the struct in sm_90a/tma_weight.cu: 20 bytes.
+type TmaWeightBox struct {
+	Map     int32
+	Channel int32
+	X       int32
+	Y       int32
+	Row     int32
+}
+
+// TmaWeightGroup is the struct in sm_90a/tma_weight.cu: 92 bytes.
+type TmaWeightGroup struct {
+	Boxes [4]TmaWeightBox
+	Dy    int32
+	First int32
+	Rows  int32
+}
+
+// TmaWeightParams is the struct in sm_90a/tma_weight.cu: 56 bytes.
+type TmaWeightParams struct {
+	Table       Ptr
+	Sums        Ptr
+	Rows        int32
+	Columns     int32
+	TapRows     int32
+	ColumnTiles int32
+	Images      int32
+	Width       int32
+	ImageBoxes  int32
+	RowBoxes    int32
+	PixelBytes  int32
+	BoxBytes    int32
+}
+
+// TmaWeightTable is the struct in sm_90a/tma_weight.cu: 7424 bytes.
+type TmaWeightTable struct {
+	X      [8]TensorMap
+	Dy     [4]TensorMap
+	Groups [64]TmaWeightGroup
+}
+
 // Values is the struct in values.h: 16 bytes.
 type Values struct {
 	Data Ptr
@@ -466,120 +632,154 @@ type Values struct {
 
 // table lists every kernel by name.
 var table = []Kernel{
-	{Name: "accumulate", Module: "optimizer", Params: reflect.TypeFor[AccumulateParams]()},
-	{Name: "adam_step", Module: "optimizer", Params: reflect.TypeFor[AdamParams]()},
-	{Name: "add_per_sample_any", Module: "elementwise", Params: reflect.TypeFor[AddPerSampleParams]()},
-	{Name: "add_per_sample_bf16", Module: "elementwise", Params: reflect.TypeFor[AddPerSampleParams]()},
-	{Name: "add_per_sample_f32", Module: "elementwise", Params: reflect.TypeFor[AddPerSampleParams]()},
-	{Name: "attn_forward_bf16_128x128", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_bf16_128x64", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_bf16_256x256_whole", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_bf16_64x256", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_bf16_64x64_any", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_fp32_128x64", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_fp32_64x128", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_fp32_64x64_any", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_tf32_128x64", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_forward_tf32_64x256", Module: "attention", Params: reflect.TypeFor[AttentionParams]()},
-	{Name: "attn_products_bf16_128x128", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_products_bf16_64x64", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_products_bf16_64x64_any", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_products_fp32_64x64", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_products_fp32_64x64_any", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_products_tf32_128x128", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_products_tf32_64x64", Module: "attention_products", Params: reflect.TypeFor[AttentionProductsParams]()},
-	{Name: "attn_scores_bf16_128", Module: "attention_scores", Params: reflect.TypeFor[AttentionScoresParams]()},
-	{Name: "attn_scores_bf16_256_whole", Module: "attention_scores", Params: reflect.TypeFor[AttentionScoresParams]()},
-	{Name: "attn_scores_bf16_64_any", Module: "attention_scores", Params: reflect.TypeFor[AttentionScoresParams]()},
-	{Name: "attn_scores_fp32_128", Module: "attention_scores", Params: reflect.TypeFor[AttentionScoresParams]()},
-	{Name: "attn_scores_fp32_64_any", Module: "attention_scores", Params: reflect.TypeFor[AttentionScoresParams]()},
-	{Name: "attn_scores_tf32_128", Module: "attention_scores", Params: reflect.TypeFor[AttentionScoresParams]()},
-	{Name: "conv_data_bf16_128x128", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_bf16_128x64", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_bf16_64x64", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_bf16_any", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_fp32_128x64", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_fp32_64x64", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_fp32_any", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_tf32_128x128", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_tf32_64x64", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_data_tf32_any", Module: "conv_data", Params: reflect.TypeFor[ConvDataParams]()},
-	{Name: "conv_forward_bf16_128x128", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_bf16_128x64", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_bf16_128x8", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_bf16_64x64", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_bf16_any", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_fp32_128x64", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_fp32_128x8", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_fp32_64x64", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_fp32_any", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_tf32_128x128", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_tf32_128x8", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_tf32_64x64", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_forward_tf32_any", Module: "conv_forward", Params: reflect.TypeFor[ConvForwardParams]()},
-	{Name: "conv_sum_shares", Module: "conv_shares", Params: reflect.TypeFor[ConvSharesParams]()},
-	{Name: "conv_weight_bf16_128x128", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_bf16_128x64", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_bf16_128x8", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_bf16_64x64", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_bf16_any", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_fp32_128x64", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_fp32_128x8", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_fp32_64x64", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_fp32_any", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_tf32_128x128", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_tf32_128x8", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_tf32_64x64", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "conv_weight_tf32_any", Module: "conv_weight", Params: reflect.TypeFor[ConvWeightParams]()},
-	{Name: "dropout_any", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
-	{Name: "dropout_bf16", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
-	{Name: "dropout_f32", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
-	{Name: "grad_norm", Module: "optimizer", Params: reflect.TypeFor[GradNormParams]()},
-	{Name: "join_any", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
-	{Name: "join_bf16", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
-	{Name: "join_f32", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
-	{Name: "map_add_any", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_add_bf16", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_add_f32", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_copy_any", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_copy_bf16", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_copy_f32", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_round", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_silu_any", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_silu_bf16", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_silu_f32", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_silu_grad_any", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_silu_grad_bf16", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_silu_grad_f32", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "map_widen", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
-	{Name: "mean_grad", Module: "loss", Params: reflect.TypeFor[MeanGradParams]()},
-	{Name: "norm_forward_any", Module: "groupnorm", Params: reflect.TypeFor[NormParams]()},
-	{Name: "norm_forward_bf16", Module: "groupnorm", Params: reflect.TypeFor[NormParams]()},
-	{Name: "norm_forward_f32", Module: "groupnorm", Params: reflect.TypeFor[NormParams]()},
-	{Name: "norm_grad_data_any", Module: "groupnorm", Params: reflect.TypeFor[NormGradDataParams]()},
-	{Name: "norm_grad_data_bf16", Module: "groupnorm", Params: reflect.TypeFor[NormGradDataParams]()},
-	{Name: "norm_grad_data_f32", Module: "groupnorm", Params: reflect.TypeFor[NormGradDataParams]()},
-	{Name: "norm_grad_sums_any", Module: "groupnorm", Params: reflect.TypeFor[NormGradSumsParams]()},
-	{Name: "norm_grad_sums_bf16", Module: "groupnorm", Params: reflect.TypeFor[NormGradSumsParams]()},
-	{Name: "norm_grad_sums_f32", Module: "groupnorm", Params: reflect.TypeFor[NormGradSumsParams]()},
-	{Name: "norm_stats_any", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
-	{Name: "norm_stats_bf16", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
-	{Name: "norm_stats_f32", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
-	{Name: "norm_stats_merge", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
-	{Name: "p_sample", Module: "diffuse", Params: reflect.TypeFor[PSampleParams]()},
-	{Name: "q_sample", Module: "diffuse", Params: reflect.TypeFor[QSampleParams]()},
-	{Name: "row_sums", Module: "loss", Params: reflect.TypeFor[RowSumsParams]()},
-	{Name: "squared_error", Module: "loss", Params: reflect.TypeFor[SquaredErrorParams]()},
-	{Name: "squared_error_grad", Module: "loss", Params: reflect.TypeFor[SquaredErrorGradParams]()},
-	{Name: "sum_columns_any", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
-	{Name: "sum_columns_bf16", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
-	{Name: "sum_columns_f32", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
-	{Name: "sum_squares", Module: "optimizer", Params: reflect.TypeFor[SquaresParams]()},
-	{Name: "timestep_embedding", Module: "diffuse", Params: reflect.TypeFor[EmbeddingParams]()},
-	{Name: "upsample_any", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
-	{Name: "upsample_bf16", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
-	{Name: "upsample_f32", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
-	{Name: "upsample_grad_any", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
-	{Name: "upsample_grad_bf16", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
-	{Name: "upsample_grad_f32", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "accumulate", Set: "sm_80", Module: "optimizer", Params: reflect.TypeFor[AccumulateParams]()},
+	{Name: "adam_step", Set: "sm_80", Module: "optimizer", Params: reflect.TypeFor[AdamParams]()},
+	{Name: "add_per_sample_any", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[AddPerSampleParams]()},
+	{Name: "add_per_sample_bf16", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[AddPerSampleParams]()},
+	{Name: "add_per_sample_f32", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[AddPerSampleParams]()},
+	{Name: "attn_forward_bf16_128x256x256_whole", Set: "sm_80", Module: "attention_forward_bf16", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_bf16_64x128x128", Set: "sm_80", Module: "attention_forward_bf16", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_bf16_64x128x64", Set: "sm_80", Module: "attention_forward_bf16", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_bf16_64x256x256_whole", Set: "sm_80", Module: "attention_forward_bf16", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_bf16_64x64x256", Set: "sm_80", Module: "attention_forward_bf16", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_bf16_64x64x64_any", Set: "sm_80", Module: "attention_forward_bf16", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_fp32_64x128x64", Set: "sm_80", Module: "attention_forward_fp32", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_fp32_64x64x128", Set: "sm_80", Module: "attention_forward_fp32", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_fp32_64x64x64_any", Set: "sm_80", Module: "attention_forward_fp32", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_tf32_64x128x64", Set: "sm_80", Module: "attention_forward_tf32", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_forward_tf32_64x64x256", Set: "sm_80", Module: "attention_forward_tf32", Params: reflect.TypeFor[AttentionParams]()},
+	{Name: "attn_keys_bf16_128x256x256_whole", Set: "sm_80", Module: "attention_keys_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_bf16_64x128x256", Set: "sm_80", Module: "attention_keys_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_bf16_64x128x64", Set: "sm_80", Module: "attention_keys_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_bf16_64x256x256_whole", Set: "sm_80", Module: "attention_keys_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_bf16_64x64x128", Set: "sm_80", Module: "attention_keys_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_bf16_64x64x64_any", Set: "sm_80", Module: "attention_keys_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_fp32_64x128x256", Set: "sm_80", Module: "attention_keys_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_fp32_64x64x128", Set: "sm_80", Module: "attention_keys_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_fp32_64x64x64", Set: "sm_80", Module: "attention_keys_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_fp32_64x64x64_any", Set: "sm_80", Module: "attention_keys_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_tf32_64x128x256", Set: "sm_80", Module: "attention_keys_tf32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_tf32_64x128x64", Set: "sm_80", Module: "attention_keys_tf32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_keys_tf32_64x64x128", Set: "sm_80", Module: "attention_keys_tf32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_bf16_128x256x256_whole", Set: "sm_80", Module: "attention_queries_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_bf16_64x128x256", Set: "sm_80", Module: "attention_queries_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_bf16_64x128x64", Set: "sm_80", Module: "attention_queries_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_bf16_64x256x256_whole", Set: "sm_80", Module: "attention_queries_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_bf16_64x64x128", Set: "sm_80", Module: "attention_queries_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_bf16_64x64x64_any", Set: "sm_80", Module: "attention_queries_bf16", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_fp32_64x128x256", Set: "sm_80", Module: "attention_queries_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_fp32_64x64x128", Set: "sm_80", Module: "attention_queries_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_fp32_64x64x64", Set: "sm_80", Module: "attention_queries_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_fp32_64x64x64_any", Set: "sm_80", Module: "attention_queries_fp32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_tf32_64x128x256", Set: "sm_80", Module: "attention_queries_tf32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_tf32_64x128x64", Set: "sm_80", Module: "attention_queries_tf32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "attn_queries_tf32_64x64x128", Set: "sm_80", Module: "attention_queries_tf32", Params: reflect.TypeFor[AttentionGradParams]()},
+	{Name: "ceiling_bf16", Set: "sm_80", Module: "ceiling", Params: reflect.TypeFor[CeilingParams]()},
+	{Name: "ceiling_tf32", Set: "sm_80", Module: "ceiling", Params: reflect.TypeFor[CeilingParams]()},
+	{Name: "conv_data_bf16_128x128", Set: "sm_80", Module: "conv_data_bf16", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_bf16_128x64", Set: "sm_80", Module: "conv_data_bf16", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_bf16_64x64", Set: "sm_80", Module: "conv_data_bf16", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_bf16_any", Set: "sm_80", Module: "conv_data_bf16", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_fp32_128x64", Set: "sm_80", Module: "conv_data_fp32", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_fp32_64x64", Set: "sm_80", Module: "conv_data_fp32", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_fp32_any", Set: "sm_80", Module: "conv_data_fp32", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_tf32_128x128", Set: "sm_80", Module: "conv_data_tf32", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_tf32_64x64", Set: "sm_80", Module: "conv_data_tf32", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_data_tf32_any", Set: "sm_80", Module: "conv_data_tf32", Params: reflect.TypeFor[ConvDataParams]()},
+	{Name: "conv_forward_bf16_128x128", Set: "sm_80", Module: "conv_forward_bf16", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_bf16_128x64", Set: "sm_80", Module: "conv_forward_bf16", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_bf16_128x8", Set: "sm_80", Module: "conv_forward_bf16", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_bf16_64x64", Set: "sm_80", Module: "conv_forward_bf16", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_bf16_any", Set: "sm_80", Module: "conv_forward_bf16", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_fp32_128x64", Set: "sm_80", Module: "conv_forward_fp32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_fp32_128x8", Set: "sm_80", Module: "conv_forward_fp32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_fp32_64x64", Set: "sm_80", Module: "conv_forward_fp32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_fp32_any", Set: "sm_80", Module: "conv_forward_fp32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_tf32_128x128", Set: "sm_80", Module: "conv_forward_tf32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_tf32_128x8", Set: "sm_80", Module: "conv_forward_tf32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_tf32_64x64", Set: "sm_80", Module: "conv_forward_tf32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_forward_tf32_any", Set: "sm_80", Module: "conv_forward_tf32", Params: reflect.TypeFor[ConvForwardParams]()},
+	{Name: "conv_sum_phases", Set: "sm_80", Module: "conv_phases", Params: reflect.TypeFor[ConvPhasesParams]()},
+	{Name: "conv_sum_shares", Set: "sm_80", Module: "conv_shares", Params: reflect.TypeFor[ConvSharesParams]()},
+	{Name: "conv_sum_taps", Set: "sm_80", Module: "conv_taps", Params: reflect.TypeFor[ConvTapsParams]()},
+	{Name: "conv_weight_bf16_128x128", Set: "sm_80", Module: "conv_weight_bf16", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_bf16_128x64", Set: "sm_80", Module: "conv_weight_bf16", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_bf16_128x8", Set: "sm_80", Module: "conv_weight_bf16", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_bf16_64x64", Set: "sm_80", Module: "conv_weight_bf16", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_bf16_any", Set: "sm_80", Module: "conv_weight_bf16", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_fp32_128x64", Set: "sm_80", Module: "conv_weight_fp32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_fp32_128x8", Set: "sm_80", Module: "conv_weight_fp32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_fp32_64x64", Set: "sm_80", Module: "conv_weight_fp32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_fp32_any", Set: "sm_80", Module: "conv_weight_fp32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_tf32_128x128", Set: "sm_80", Module: "conv_weight_tf32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_tf32_128x8", Set: "sm_80", Module: "conv_weight_tf32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_tf32_64x64", Set: "sm_80", Module: "conv_weight_tf32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "conv_weight_tf32_any", Set: "sm_80", Module: "conv_weight_tf32", Params: reflect.TypeFor[ConvWeightParams]()},
+	{Name: "dropout_any", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
+	{Name: "dropout_bf16", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
+	{Name: "dropout_f32", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
+	{Name: "grad_norm", Set: "sm_80", Module: "optimizer", Params: reflect.TypeFor[GradNormParams]()},
+	{Name: "join_any", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
+	{Name: "join_bf16", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
+	{Name: "join_f32", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
+	{Name: "map_add_any", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_add_bf16", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_add_f32", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_copy_any", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_copy_bf16", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_copy_f32", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_round", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_silu_any", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_silu_bf16", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_silu_f32", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_silu_grad_any", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_silu_grad_bf16", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_silu_grad_f32", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "map_widen", Set: "sm_80", Module: "elementwise", Params: reflect.TypeFor[MapParams]()},
+	{Name: "mean_grad", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[MeanGradParams]()},
+	{Name: "norm_forward_any", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormParams]()},
+	{Name: "norm_forward_bf16", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormParams]()},
+	{Name: "norm_forward_f32", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormParams]()},
+	{Name: "norm_grad_data_any", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormGradDataParams]()},
+	{Name: "norm_grad_data_bf16", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormGradDataParams]()},
+	{Name: "norm_grad_data_f32", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormGradDataParams]()},
+	{Name: "norm_grad_sums_any", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormGradSumsParams]()},
+	{Name: "norm_grad_sums_bf16", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormGradSumsParams]()},
+	{Name: "norm_grad_sums_f32", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormGradSumsParams]()},
+	{Name: "norm_stats_any", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
+	{Name: "norm_stats_bf16", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
+	{Name: "norm_stats_f32", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
+	{Name: "norm_stats_found", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormFoundParams]()},
+	{Name: "norm_stats_merge", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
+	{Name: "p_sample", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[PSampleParams]()},
+	{Name: "q_sample", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[QSampleParams]()},
+	{Name: "row_sums", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[RowSumsParams]()},
+	{Name: "squared_error", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[SquaredErrorParams]()},
+	{Name: "squared_error_grad", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[SquaredErrorGradParams]()},
+	{Name: "sum_columns_any", Set: "sm_80", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
+	{Name: "sum_columns_bf16", Set: "sm_80", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
+	{Name: "sum_columns_f32", Set: "sm_80", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
+	{Name: "sum_squares", Set: "sm_80", Module: "optimizer", Params: reflect.TypeFor[SquaresParams]()},
+	{Name: "timestep_embedding", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[EmbeddingParams]()},
+	{Name: "tma_ceiling", Set: "sm_90a", Module: "tma_ceiling", Params: reflect.TypeFor[TmaCeilingParams]()},
+	{Name: "tma_conv_data_16x8", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvParams]()},
+	{Name: "tma_conv_data_32x8", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvParams]()},
+	{Name: "tma_conv_data_8x16", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvParams]()},
+	{Name: "tma_conv_data_norm_16x8", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvNormParams]()},
+	{Name: "tma_conv_data_norm_32x8", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvNormParams]()},
+	{Name: "tma_conv_data_norm_8x16", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvNormParams]()},
+	{Name: "tma_conv_forward_16x8", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvParams]()},
+	{Name: "tma_conv_forward_32x8", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvParams]()},
+	{Name: "tma_conv_forward_8x16", Set: "sm_90a", Module: "tma_conv", Params: reflect.TypeFor[TmaConvParams]()},
+	{Name: "tma_weight_1", Set: "sm_90a", Module: "tma_weight", Params: reflect.TypeFor[TmaWeightParams]()},
+	{Name: "tma_weight_2", Set: "sm_90a", Module: "tma_weight", Params: reflect.TypeFor[TmaWeightParams]()},
+	{Name: "tma_weight_2_joint", Set: "sm_90a", Module: "tma_weight", Params: reflect.TypeFor[TmaWeightParams]()},
+	{Name: "tma_weight_3", Set: "sm_90a", Module: "tma_weight", Params: reflect.TypeFor[TmaWeightParams]()},
+	{Name: "tma_weight_3_joint", Set: "sm_90a", Module: "tma_weight", Params: reflect.TypeFor[TmaWeightParams]()},
+	{Name: "upsample_any", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "upsample_bf16", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "upsample_f32", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "upsample_grad_any", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "upsample_grad_bf16", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "upsample_grad_f32", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
 }

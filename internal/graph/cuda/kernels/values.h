@@ -101,4 +101,5 @@ DEV float silu_slope_for(PackedBf16, float z) {
 }
 
 DEV int min_int(int a, int b) { return a < b ? a : b; }
+DEV int max_int(int a, int b) { return a > b ? a : b; }
 DEV i64 min_i64(i64 a, i64 b) { return a < b ? a : b; }

@@ -1,6 +1,7 @@
 // Blocks: starting the threads of a block, choosing who runs next, barriers.
 #include <cstring>
 
+#include "hopper_block.h"
 #include "memory.h"
 #include "module.h"
 #include "warp.h"
@@ -45,13 +46,15 @@ static void resume(Worker& w, Fiber& from, Thread* to) {
 }
 
 static void report_deadlock(Worker& w) {
-  int at_barrier = 0, in_warp = 0;
+  int at_barrier = 0, in_warp = 0, at_named_barrier = 0, in_warpgroup = 0;
   const Thread* example = nullptr;
   for (const Thread& t : w.threads) {
     if (t.place / warp_lanes * warp_lanes >= w.launch->threads || t.finished) {
       continue;
     }
     at_barrier += t.waiting == Waiting::barrier;
+    at_named_barrier += t.waiting == Waiting::named_barrier;
+    in_warpgroup += t.waiting == Waiting::warpgroup;
     if (t.waiting == Waiting::warp) {
       in_warp++;
       example = &t;
@@ -61,6 +64,12 @@ static void report_deadlock(Worker& w) {
     const char* operation = operation_name(warp_of(w, example).operation);
     die(w, "deadlock: %d threads wait at a barrier, %d in an operation of their warp that not all its lanes reach "
         "(thread %u in %s)", at_barrier, in_warp, example->index, operation);
+  }
+  if (w.launch->hopper) {
+    char mbarriers[512];
+    describe_mbarriers(w, mbarriers, sizeof mbarriers);
+    die(w, "deadlock: %d threads wait at a barrier, %d at named barriers, %d for products or registers of their "
+        "warpgroup%s", at_barrier, at_named_barrier, in_warpgroup, mbarriers);
   }
   die(w, "deadlock: %d threads wait at a barrier", at_barrier);
 }
@@ -77,8 +86,14 @@ static Thread* next_thread(Worker& w) {
   u32 warp = place / warp_lanes;
   u32 start = place % warp_lanes + 1;
   if (!w.warps[warp].ready || --w.steps_in_warp <= 0) {
-    if (!w.ready_warps) {
-      report_deadlock(w);
+    // Copies arrive now and then even if a thread that need not wait goes round in a loop.
+    if (w.launch->hopper && random_below(w.random_state, 64) == 0) {
+      run_a_load(w);
+    }
+    while (!w.ready_warps) {
+      if (!w.launch->hopper || !run_a_load(w)) {
+        report_deadlock(w);
+      }
     }
     warp = (u32)lowest_from(w.ready_warps, random_below(w.random_state, max_warps));
     start = random_below(w.random_state, warp_lanes);
@@ -109,6 +124,11 @@ void wait_for(Worker& w, Waiting what) {
   suspend(w);
 }
 
+void wake(Worker& w, const Thread* t) {
+  warp_of(w, t).ready |= 1u << t->place % warp_lanes;
+  w.ready_warps |= 1u << t->place / warp_lanes;
+}
+
 void wake_warp(Worker& w, Warp& warp) {
   warp.ready = warp.alive;
   if (warp.ready) {
@@ -119,6 +139,10 @@ void wake_warp(Worker& w, Warp& warp) {
 void wake_block(Worker& w) {
   w.at_barrier = 0;
   w.barriers++;
+  if (w.launch->hopper) {
+    const u32 warps = (w.launch->threads + warp_lanes - 1) / warp_lanes;
+    meet(w, w.hopper->clocks, warps == 32 ? ~0u : (1u << warps) - 1);
+  }
   for (u32 first = 0; first < w.launch->threads; first += warp_lanes) {
     wake_warp(w, w.warps[first / warp_lanes]);
   }
@@ -172,9 +196,15 @@ static void start_block(Worker& w, u32 block) {
   }
   w.static_touched_from = w.static_shared.bytes;
   w.static_touched_to = 0;
+  if (launch.hopper) {
+    start_hopper_block(w);
+  }
 }
 
 static void end_thread(Worker& w, Thread* t) {
+  if (w.launch->hopper) {
+    check_warpgroup_of(w, t);
+  }
   Warp& warp = warp_of(w, t);
   w.free_stacks.push_back(t->stack);
   set_not_ready(w, t);
@@ -192,6 +222,9 @@ static void run_block(Worker& w, u32 block) {
   while (w.alive > 0) {
     resume(w, w.scheduler, next_thread(w));
     end_thread(w, w.current);
+  }
+  if (w.launch->hopper) {
+    end_hopper_block(w);
   }
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the stand-in for CUDA's driver: standin/build.sh OUT_DIR [KERNEL_DIR] makes OUT_DIR/libcuda.so.1 with the
-# kernels of KERNEL_DIR, by default ../kernels, compiled for the CPU.
+# kernels of KERNEL_DIR and the folders in it, by default ../kernels, compiled for the CPU.
 #
 # An object file is named after its source and a digest of all that it is made of, and kept in OUT_DIR/standin-objects;
 # so only what has changed is compiled, also where KERNEL_DIR is a copy with changes in it. JOBS files are compiled at
@@ -30,11 +30,10 @@ kernel_flags="$flags -I$kernels -I$here -I$here/../kernels -Wno-unknown-pragmas 
 digest() { sha256sum | cut -c 1-16; }
 
 compiler=$("$cxx" --version | head -n 1)
-driver_headers=$(cat "$here"/*.h "$here/../kernels/device.h" "$here/../kernels/device_standin.h" | digest)
-kernel_headers=$( (
-  cat "$here/../kernels"/*.h "$here/module.h" "$here/driver.h" "$here/registration.h" "$here/build.sh"
-  cat "$kernels"/*.h 2> /dev/null || true
-) | digest)
+# The arithmetic of matrix products may use what the processor has; product.cc says why results do not differ.
+product_flags="$flags -O3 -ffp-contract=fast"
+driver_headers=$(cat "$here"/*.h "$here/../kernels"/device*.h "$here/../kernels"/hopper*.h | digest)
+registration=$(cat "$here/module.h" "$here/driver.h" "$here/registration.h" "$here/kernel_source.h" "$here/build.sh" | digest)
 
 # compile makes an object from a source, atomically, so that several builds may share a folder.
 compile='
@@ -55,26 +54,38 @@ want() { # OBJECT SOURCE FLAGS
 
 for source in "$here"/*.cc; do
   name=$(basename "$source" .cc)
-  key=$( (cat "$source"; echo "$compiler $flags $driver_headers") | digest)
-  want "$objects/$name-$key.o" "$source" "$flags"
+  own_flags=$flags
+  [ "$name" != product ] || own_flags=$product_flags
+  key=$( (cat "$source"; echo "$compiler $own_flags $driver_headers") | digest)
+  want "$objects/$name-$key.o" "$source" "$own_flags"
 done
+
+# preprocess is what the compiler sees of a kernel source, headers and all; so a header that changes has those sources
+# compiled again that include it.
+preprocess() { # SOURCE FLAG...
+  source=$1
+  shift
+  "$cxx" -E -x c++ -std=c++17 -DSTANDIN -I"$kernels" -I"$here/../kernels" "$@" "$source"
+}
 
 # A kernel source is compiled with a Registration for each of its kernels. They are what follows KERNEL and BOUNDS(...)
 # after preprocessing, so kernels that a macro makes are found too.
 list_kernels() {
-  "$cxx" -E -P -x c++ -std=c++17 -DSTANDIN -DLIST_KERNELS -I"$kernels" -I"$here/../kernels" "$1" | tr '\n' ' ' |
+  preprocess "$1" -P -DLIST_KERNELS | tr '\n' ' ' |
     sed 's/@kernel/\n&/g' | sed -n 's/^@kernel *\([A-Za-z_][A-Za-z_0-9]*\) *(.*/\1/p'
 }
 
-for source in "$kernels"/*.cu; do
+for source in "$kernels"/*.cu "$kernels"/*/*.cu; do
   [ -e "$source" ] || continue
   name=$(basename "$source")
-  key=$( (cat "$source"; echo "$compiler $kernel_flags $kernel_headers") | sed "s|$kernels||g" | digest)
+  key=$( (preprocess "$source"; echo "$compiler $kernel_flags $registration") | sed "s|$kernels||g; s|$here||g" | digest)
   object=$objects/$name-$key.o
   if [ ! -e "$object" ]; then
     {
+      echo "#include \"kernel_source.h\""
+      echo "namespace {"
       echo "#include \"$source\""
-      echo "#include \"registration.h\""
+      echo "}"
       list_kernels "$source" | sed 's/.*/static const Registration<&> registration_of_&("&");/'
     } > "$object.cc"
   fi

@@ -30,6 +30,7 @@ enum CUresult {
   CUDA_ERROR_NOT_FOUND = 500,
   CUDA_ERROR_NOT_READY = 600,
   CUDA_ERROR_CONTEXT_IS_DESTROYED = 709,
+  CUDA_ERROR_NOT_SUPPORTED = 801,
   CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
   CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
   CUDA_ERROR_STREAM_CAPTURE_MERGE = 902,
@@ -107,6 +108,11 @@ DRIVER_CALL cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction 
 DRIVER_CALL cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                            unsigned block_y, unsigned block_z, unsigned dynamic_shared, CUstream stream,
                            void** parameters, void** extra);
+
+DRIVER_CALL cuTensorMapEncodeTiled(void* map, unsigned type, unsigned rank, void* address,
+                                   const unsigned long long* extents, const unsigned long long* strides,
+                                   const unsigned* box, const unsigned* steps, unsigned interleave, unsigned swizzle,
+                                   unsigned promotion, unsigned fill);
 
 DRIVER_CALL cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode);
 DRIVER_CALL cuStreamEndCapture(CUstream stream, CUgraph* graph);

@@ -10,18 +10,20 @@ static bool fits(const Function& f, const Dim3& grid, unsigned threads, unsigned
          grid.z <= max_grid_yz && threads >= 1 && threads <= f.max_threads && dynamic_shared <= f.dynamic_shared;
 }
 
-static void run_kernel(Context& context, const Kernel* kernel, const std::vector<char>& parameters, Dim3 grid,
+static void run_kernel(Context& context, const Function& function, const std::vector<char>& parameters, Dim3 grid,
                        unsigned threads, unsigned dynamic_shared) {
-  context.failed = failure_of_launch(kernel->name);
+  context.failed = failure_of_launch(function.kernel->name);
   if (context.failed) {
     return;
   }
   Launch launch{};
-  launch.kernel = kernel;
+  launch.kernel = function.kernel;
   launch.parameters = parameters;
   launch.grid = grid;
   launch.threads = threads;
   launch.dynamic_shared = dynamic_shared;
+  launch.hopper = function.hopper;
+  launch.registers = (registers_of(function) + 7) / 8 * 8;  // as they are allocated
   run_launch(launch);
 }
 
@@ -43,8 +45,8 @@ DRIVER_CALL cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y
     }
     const auto* first = (const char*)parameters[0];
     std::vector<char> copy(first, first + function->kernel->parameter_bytes);
-    return enqueue(*s, [context = s->context, kernel = function->kernel, copy, grid, block_x, dynamic_shared] {
-      run_kernel(*context, kernel, copy, grid, block_x, dynamic_shared);
+    return enqueue(*s, [context = s->context, function = *function, copy, grid, block_x, dynamic_shared] {
+      run_kernel(*context, function, copy, grid, block_x, dynamic_shared);
     });
   });
 }

@@ -78,13 +78,14 @@ static std::string check_entry(const PtxEntry& e) {
   return "";
 }
 
-static Function new_function(const PtxEntry& e) {
+static Function new_function(const PtxEntry& e, const Ptx& ptx) {
   Function f{};
   f.kernel = &kernels().at(e.name);
   f.max_threads = e.max_threads ? e.max_threads : (unsigned)max_threads;
   f.min_blocks = e.min_blocks;
   f.static_shared = (unsigned)e.static_shared;
   f.dynamic_shared = default_shared - f.static_shared;
+  f.hopper = ptx.target == 90 && ptx.exact;
   return f;
 }
 
@@ -106,6 +107,11 @@ static CUresult load(Module** module, const char* source, std::string& log) {
                  c.minor);
     return CUDA_ERROR_INVALID_PTX;
   }
+  if (ptx.exact && ptx.target != c.major * 10 + c.minor) {
+    log = format("SM version specified by .target (sm_%da) is for no other than that; the device's is sm_%d%d",
+                 ptx.target, c.major, c.minor);
+    return CUDA_ERROR_INVALID_PTX;
+  }
   auto m = std::make_unique<Module>();
   for (const PtxEntry& e : ptx.entries) {
     log = check_entry(e);
@@ -113,7 +119,7 @@ static CUresult load(Module** module, const char* source, std::string& log) {
       fprintf(stderr, "stand-in: %s\n", log.c_str());
       return CUDA_ERROR_INVALID_PTX;
     }
-    m->functions[e.name] = new_function(e);
+    m->functions[e.name] = new_function(e, ptx);
   }
   modules().insert(m.get());
   *module = m.release();
@@ -179,11 +185,10 @@ DRIVER_CALL cuModuleGetFunction(CUfunction* function, CUmodule module, const cha
   });
 }
 
-// registers_of is the most a thread could have if the launch bounds are kept; the stand-in has none.
-static int registers_of(const Function& f) {
+unsigned registers_of(const Function& f) {
   const unsigned threads = f.max_threads * (f.min_blocks ? f.min_blocks : 1);
   const unsigned registers = (unsigned)registers_per_multiprocessor / threads / 8 * 8;
-  return registers < 255 ? (int)registers : 255;
+  return registers < 255 ? registers : 255;
 }
 
 enum {
@@ -214,7 +219,7 @@ DRIVER_CALL cuFuncGetAttribute(int* value, int attribute, CUfunction function) {
         *value = 0;
         break;
       case NUM_REGS:
-        *value = registers_of(*function);
+        *value = (int)registers_of(*function);
         break;
       case PTX_VERSION:
         *value = 80;

@@ -22,7 +22,11 @@ struct Function {
   unsigned min_blocks;       // a multiprocessor shall hold, 0 if the source does not say
   unsigned static_shared;    // bytes
   unsigned dynamic_shared;   // the most that a launch may ask for
+  bool hopper;               // of a module for sm_90a
 };
+
+// registers_of is the most registers a thread could have if the launch bounds are kept; the stand-in has none.
+unsigned registers_of(const Function& f);
 
 // is_function reports whether a handle is a function of a module that is loaded.
 bool is_function(const Function* function);

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <thread>
 
+#include "hopper_block.h"
 #include "memory.h"
 #include "module.h"
 #include "races.h"
@@ -71,6 +72,7 @@ static Worker* new_worker() {
   w->dynamic_shared.records = (SharedRecords*)must_map(shared_record_bytes(max_shared));
   w->static_shared.records = (SharedRecords*)must_map(shared_record_bytes(w->static_shared.bytes));
   w->static_touched_to = w->static_shared.bytes;
+  w->hopper = new_hopper_block();
   return w;
 }
 

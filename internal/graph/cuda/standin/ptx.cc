@@ -129,6 +129,7 @@ Ptx parse_ptx(const std::string& source, std::string& error) {
     } else if (token == ".target") {
       const std::string target = r.next();
       ptx.target = target.compare(0, 3, "sm_") == 0 ? atoi(target.c_str() + 3) : 0;
+      ptx.exact = target.back() == 'a';
     } else if (token == ".extern") {
       external = true;
     } else if (token == ".shared") {

@@ -17,6 +17,7 @@ struct PtxEntry {
 struct Ptx {
   int version;  // 80 for 8.0
   int target;   // 80 for sm_80
+  bool exact;   // for no other architecture, as sm_90a is
   std::vector<PtxEntry> entries;
 };
 

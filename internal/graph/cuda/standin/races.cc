@@ -23,9 +23,27 @@ static inline RecordKind kind_of(Record r) { return (RecordKind)(r & 3); }
 
 // record_of is an access of the calling thread, now, without its bytes.
 static inline Record record_of(Worker& w, Access access) {
-  return (u64)w.serial << serial_shift | (u64)(w.barriers & 4095) << barrier_shift |
-         (u64)w.current->index << thread_shift |
-         (u64)(warp_of(w, w.current).barriers & 2047) << warp_barrier_shift | (access == Access::write) * is_write;
+  const u32 thread = w.current->index;
+  u32 barriers = w.barriers;
+  u32 warp_barriers = warp_of(w, w.current).barriers;
+  if (w.launch->hopper) {
+    const u32 epoch = w.hopper->clocks.epochs[thread];
+    barriers = epoch >> 11;
+    warp_barriers = epoch;
+  }
+  return (u64)w.serial << serial_shift | (u64)(barriers & 4095) << barrier_shift | (u64)thread << thread_shift |
+         (u64)(warp_barriers & 2047) << warp_barrier_shift | (access == Access::write) * is_write;
+}
+
+static inline u32 epoch_of(Record r) {
+  return ((u32)(r >> barrier_shift) & 4095) << 11 | ((u32)(r >> warp_barrier_shift) & 2047);
+}
+
+// unknown reports whether the calling thread, of a kernel for sm_90a, may run beside the access of a record of its
+// block by one thread.
+static inline bool unknown(const Worker& w, Record old) {
+  const u32 thread = thread_of(old), self = w.current->index;
+  return thread != self && !knows(w.hopper->clocks, self / warp_lanes, thread_slot(thread), epoch_of(old));
 }
 
 static inline bool same_phase(Record a, Record b) { return a >> barrier_shift == b >> barrier_shift; }
@@ -127,6 +145,37 @@ __attribute__((noinline)) static void check_recent_word(const Worker& w, SharedR
   records.write = rewritten(records.write, now);
 }
 
+// one_reader is which of two reads to remember, an older one and one of now, in a kernel for sm_90a: either, unless
+// one comes before the other.
+static Record one_reader(Worker& w, Record old, Record now) {
+  if (serial_of(old) != serial_of(now)) {
+    return now;
+  }
+  if (thread_of(old) == thread_of(now)) {
+    return rewritten(old, now);
+  }
+  return unknown(w, old) && random_below(w.random_state, 2) ? old : now;
+}
+
+// check_clocked_word handles an access in a kernel for sm_90a.
+static void check_clocked_word(Worker& w, SharedRecords& records, Record now, const char* memory, size_t offset) {
+  const auto conflicts = [&](Record old) {
+    return serial_of(old) == serial_of(now) && (bytes_of(old) & bytes_of(now)) &&
+           (kind_of(old) == in_flight || unknown(w, old));
+  };
+  if (conflicts(records.write)) {
+    report_shared(w, memory, offset, records.write, now);
+  }
+  if (!(now & is_write)) {
+    records.read = one_reader(w, records.read, now);
+    return;
+  }
+  if (conflicts(records.read)) {
+    report_shared(w, memory, offset, records.read, now);
+  }
+  records.write = rewritten(records.write, now);
+}
+
 static inline void check_shared_word(const Worker& w, SharedRecords& records, Record now, const char* memory,
                                      size_t offset) {
   const bool settled = !same_phase(records.write, now) && kind_of(records.write) != in_flight;
@@ -162,6 +211,138 @@ static inline __attribute__((always_inline)) void for_each_word(size_t offset, u
   }
 }
 
+// The asynchronous proxy: bulk copies and products.
+
+// check_pieces checks an access of the calling thread against what copies and products do with the same bytes.
+static void check_pieces(Worker& w, size_t offset, u32 bytes, Access access) {
+  HopperBlock& h = *w.hopper;
+  const u32 warp = w.current->index / warp_lanes;
+  const char* what = access == Access::read ? "read" : "written";
+  for (size_t i = offset / piece_bytes; i <= (offset + bytes - 1) / piece_bytes; i++) {
+    Piece& piece = h.pieces[i];
+    for (u32 half = 0; half < 2; half++) {
+      const size_t begin = i * piece_bytes + 8 * half;
+      if (piece.mbarriers >> half & 1 && begin < offset + bytes && offset < begin + 8) {
+        die(w, "byte %zu of dynamic shared memory is %s, where an mbarrier is", begin, what);
+      }
+    }
+    if (piece.copy == in_flight_phase) {
+      die(w, "byte %zu of dynamic shared memory is %s while a copy to it is in flight", i * piece_bytes, what);
+    }
+    if (piece.copy && !knows(h.clocks, warp, copies_slot(piece.mbarrier), piece.copy)) {
+      die(w, "data race: byte %zu of dynamic shared memory is %s without a wait for the mbarrier at byte %u, on which "
+          "a copy to it has completed", i * piece_bytes, what, h.mbarriers[piece.mbarrier].address - shared_start);
+    }
+    if (access == Access::write) {
+      for (u32 group = 0; group * warpgroup_threads < w.launch->threads; group++) {
+        if (piece.products[group] && !knows(h.clocks, warp, products_slot(group), piece.products[group])) {
+          die(w, "data race: byte %zu of dynamic shared memory is written, and nothing says that the product of "
+              "warpgroup %u that reads it is done", i * piece_bytes, group);
+        }
+      }
+    }
+    piece.generic = true;
+  }
+}
+
+// overwrite_words checks that a copy may overwrite what threads have accessed, and forgets their accesses.
+static void overwrite_words(Worker& w, size_t offset) {
+  const Clocks& clocks = w.hopper->clocks;
+  const u32 warp = w.current->index / warp_lanes;
+  for (size_t word = offset / 4; word < (offset + piece_bytes) / 4; word++) {
+    SharedRecords& records = w.dynamic_shared.records[word];
+    for (const Record old : {records.write, records.read}) {
+      if (serial_of(old) != w.serial) {
+        continue;
+      }
+      const char* what = old & is_write ? "wrote" : "read";
+      if (kind_of(old) == in_flight || unknown(w, old)) {
+        die(w, "data race: a copy overwrites byte %zu of dynamic shared memory, which thread %u %s with nothing to "
+            "order the two", word * 4, thread_of(old), what);
+      }
+      if (old & is_write && !knows_fenced(clocks, warp, thread_slot(thread_of(old)), epoch_of(old))) {
+        die(w, "a copy overwrites byte %zu of dynamic shared memory, which thread %u wrote without a "
+            "fence_async_proxy since", word * 4, thread_of(old));
+      }
+    }
+    records = SharedRecords{};
+  }
+}
+
+void begin_load(Worker& w, u32 address, u32 bytes, u32 mbarrier) {
+  HopperBlock& h = *w.hopper;
+  const u32 warp = w.current->index / warp_lanes;
+  for (u32 offset = address - shared_start; offset < address - shared_start + bytes; offset += piece_bytes) {
+    Piece& piece = h.pieces[offset / piece_bytes];
+    if (piece.mbarriers) {
+      die(w, "a copy overwrites byte %u of dynamic shared memory, where an mbarrier is", offset);
+    }
+    if (piece.copy == in_flight_phase) {
+      die(w, "a copy overwrites byte %u of dynamic shared memory, to which another copy is in flight", offset);
+    }
+    if (piece.copy && !knows(h.clocks, warp, copies_slot(piece.mbarrier), piece.copy)) {
+      die(w, "data race: a copy overwrites byte %u of dynamic shared memory, and nothing says that the copy before has "
+          "been waited for", offset);
+    }
+    for (u32 group = 0; group * warpgroup_threads < w.launch->threads; group++) {
+      if (piece.products[group] && !knows(h.clocks, warp, products_slot(group), piece.products[group])) {
+        die(w, "data race: a copy overwrites byte %u of dynamic shared memory, and nothing says that the product of "
+            "warpgroup %u that reads it is done", offset, group);
+      }
+      piece.products[group] = 0;
+    }
+    if (piece.generic) {
+      overwrite_words(w, offset);
+    }
+    piece.copy = in_flight_phase;
+    piece.mbarrier = (u8)mbarrier;
+    piece.generic = false;
+  }
+}
+
+void end_load(Worker& w, u32 address, u32 bytes, u32 phase) {
+  Piece* pieces = &w.hopper->pieces[piece_of(address)];
+  for (u32 i = 0; i < bytes / piece_bytes; i++) {
+    pieces[i].copy = phase;
+  }
+}
+
+// need adds something to what has to be known.
+static void need(std::vector<Needed>& needed, u32 slot, u32 epoch, bool fenced) {
+  for (size_t i = needed.size(); i-- > 0;) {
+    if (needed[i].slot == slot) {
+      needed[i].epoch = epoch > needed[i].epoch ? epoch : needed[i].epoch;
+      return;
+    }
+  }
+  needed.push_back({slot, epoch, fenced});
+}
+
+void read_piece(Worker& w, const Piece& piece, u32 offset, std::vector<Needed>& needed) {
+  if (piece.copy == in_flight_phase) {
+    die(w, "a product reads byte %u of dynamic shared memory, to which a copy is in flight", offset);
+  }
+  if (piece.mbarriers) {
+    die(w, "a product reads byte %u of dynamic shared memory, where an mbarrier is", offset);
+  }
+  if (piece.copy) {
+    need(needed, copies_slot(piece.mbarrier), piece.copy, false);
+  }
+  if (!piece.generic) {
+    return;
+  }
+  for (u32 word = offset / 4; word < (offset + piece_bytes) / 4; word++) {
+    const Record old = w.dynamic_shared.records[word].write;
+    if (serial_of(old) == w.serial && kind_of(old) == in_flight) {
+      die(w, "a product reads byte %u of dynamic shared memory, to which thread %u copies asynchronously", word * 4,
+          thread_of(old));
+    }
+    if (serial_of(old) == w.serial) {
+      need(needed, thread_slot(thread_of(old)), epoch_of(old), true);
+    }
+  }
+}
+
 static inline bool within(const SharedRange& range, const void* p) { return (uintptr_t)p - range.base < range.bytes; }
 
 // check_range checks an access that begins in a range of shared memory.
@@ -170,6 +351,15 @@ static inline void check_range(Worker& w, const SharedRange& range, const char* 
   const size_t offset = (uintptr_t)p - range.base;
   if (bytes > range.bytes - offset) {
     die(w, "an access of %u bytes at byte %zu of %s passes its end, %zu", bytes, offset, memory, range.bytes);
+  }
+  if (w.launch->hopper) {
+    if (&range == &w.dynamic_shared) {
+      check_pieces(w, offset, bytes, record & is_write ? Access::write : Access::read);
+    }
+    for_each_word(offset, bytes, record, [&](size_t word, Record now, size_t at) {
+      check_clocked_word(w, range.records[word], now, memory, at);
+    });
+    return;
   }
   for_each_word(offset, bytes, record, [&](size_t word, Record now, size_t at) {
     check_shared_word(w, range.records[word], now, memory, at);
@@ -241,12 +431,15 @@ static bool concurrent_between_blocks(const Worker& w, Record old) {
 }
 
 // check_old_record handles an access to a word that the launch has accessed before.
-__attribute__((noinline)) static void check_old_record(const Worker& w, Record& record, Record old, Record now,
+__attribute__((noinline)) static void check_old_record(Worker& w, Record& record, Record old, Record now,
                                                        size_t offset) {
   const bool other_block = serial_of(old) != serial_of(now) || kind_of(old) == by_blocks;
+  const bool clocked = w.launch->hopper;
   const u64 common = bytes_of(old) & bytes_of(now);
   if ((old | now) & is_write) {
-    if (common && (other_block ? concurrent_between_blocks(w, old) : concurrent_in_block(old, now))) {
+    if (common && (other_block ? concurrent_between_blocks(w, old)
+                   : clocked   ? unknown(w, old)
+                               : concurrent_in_block(old, now))) {
       report_device(w, offset, old, now);
     }
     if (now & is_write) {
@@ -254,7 +447,12 @@ __attribute__((noinline)) static void check_old_record(const Worker& w, Record& 
     }
     return;
   }
-  Record both = same_phase(old, now) ? joined(old, now) : now;
+  Record both = now;
+  if (clocked && common) {
+    both = one_reader(w, old, now);
+  } else if (!clocked && same_phase(old, now)) {
+    both = joined(old, now);
+  }
   if (other_block && common) {
     // It stays as it is from now on, so that workers do not fight for the cache line.
     both = (old & ~bytes_and_kind) | common | by_blocks;
@@ -264,7 +462,7 @@ __attribute__((noinline)) static void check_old_record(const Worker& w, Record& 
   }
 }
 
-static inline void check_device_word(const Worker& w, Record& record, Record now, size_t offset) {
+static inline void check_device_word(Worker& w, Record& record, Record now, size_t offset) {
   const Record old = load(record);
   if (serial_of(old) < w.launch->first_serial) {
     store(record, now);

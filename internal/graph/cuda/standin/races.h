@@ -9,9 +9,12 @@
 //     reader's block called atomic_add and then fence. A later launch comes after all of an earlier one.
 // Shuffles, votes and products order nothing. The order in which threads happen to run does not matter, so a missing
 // barrier is found in one run. What the records forget, to stay small, may hide a race but never makes one up.
+//
+// In a kernel for sm_90a the accesses of a block are ordered by its clocks (clocks.h). What bulk copies and products do
+// with shared memory is in records of 16 bytes (Piece).
 #pragma once
 
-#include "worker.h"
+#include "hopper_block.h"
 
 enum class Access { read, write };
 
@@ -23,6 +26,7 @@ enum class Access { read, write };
 //    1 bit   whether it is a write
 //    4 bits  which bytes of the word
 //    2 bits  RecordKind
+// In a kernel for sm_90a the two counts of barriers are, together, the thread's epoch.
 typedef u64 Record;
 
 const u32 max_serial = (1u << 24) - 1;
@@ -42,6 +46,15 @@ void check_global(Worker& w, const void* p, u32 bytes, Access access);
 // access is an error until end_async.
 void begin_async(Worker& w, const void* p, u32 bytes);
 void end_async(Worker& w, const void* p, u32 bytes);
+
+// begin_load records that a bulk copy of the calling thread, which completes on an mbarrier, writes to shared memory
+// from now on; end_load that it has written, in a phase of the mbarrier, counted from 1.
+void begin_load(Worker& w, u32 address, u32 bytes, u32 mbarrier);
+void end_load(Worker& w, u32 address, u32 bytes, u32 phase);
+
+// read_piece checks that a product may read 16 bytes at an offset of dynamic shared memory, and adds what has to be
+// known for it.
+void read_piece(Worker& w, const Piece& piece, u32 offset, std::vector<Needed>& needed);
 
 // The bytes of the records of some bytes of memory.
 inline size_t shared_record_bytes(size_t memory) { return (memory + 3) / 4 * sizeof(SharedRecords); }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tests the stand-in itself: standin/test.sh [OUT_DIR], by default a folder that is removed afterwards. It needs a C++
 # compiler (CXX, by default g++); with clang-19 it also compiles the test kernels, which use every primitive of
-# device.h, for a GPU and loads the PTX.
+# device.h and hopper.h, for a GPU and loads the PTX.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 if [ $# -gt 0 ]; then
@@ -74,13 +74,46 @@ without scale primitives.cu 1 "(i < p.n)" "(true)"
 without ticket primitives.cu 1 "fence();"
 without ticket primitives.cu 2 "fence();"
 without ticket primitives.cu 4 " barrier();"
+
+wgmma=sm_90a/wgmma.cu
+without boxes $wgmma 1 "mbarrier_wait(full, 0);"
+without boxes $wgmma 1 "mbarrier_arrive_expect(full, p.bytes)" "mbarrier_arrive_expect(full, p.bytes - 16)"
+without wgmma_128_nn $wgmma 1 "mbarrier_wait(memory.empty(stage), parity);"
+without wgmma_128_nn $wgmma 1 "memory.stage_bytes);" "memory.stage_bytes - 128);"
+without wgmma_128_nn $wgmma 1 "base + stage" "base + 512 + stage"
+without wgmma_128_nn $wgmma 1 "parity ^= 1;"
+without wgmma_128_nn $wgmma 1 "mbarrier_wait(memory.full(stage), parity);"
+without wgmma_128_nn $wgmma 1 "wgmma_fence();"
+without wgmma_128_nn $wgmma 1 "b + 32 * i" "b + 64 * i"
+without wgmma_128_nn $wgmma 1 "b = memory.b(stage)" "b = memory.b(stage) + (speaks ? 2048 : 0)"
+without wgmma_128_nn $wgmma 1 "wgmma_commit();"
+without wgmma_128_nn $wgmma 1 "wgmma_wait<1>();" "wgmma_wait<2>();"
+without wgmma_128_nn $wgmma 1 "memory.empty(before), speaks && before >= 0" "memory.empty(stage), speaks"
+without wgmma_128_nn $wgmma 1 "wgmma_wait<0>();"
+without wgmma_128_nn $wgmma 1 "mbarrier_arrive_if(memory.empty(before), speaks);"
+without wgmma_128_nn $wgmma 1 "memory.empty(stage), 8" "memory.empty(stage), 4"
+without wgmma_128_nn $wgmma 1 "memory.empty(stage), 8" "memory.empty(stage), 9"
+without wgmma_128_nn $wgmma 2 "mbarrier_init_fence();"
+without wgmma_128_nn $wgmma 2 " barrier();"
+without wgmma_128_nn $wgmma 1 "named_barrier<1, 256>();"
+without wgmma_128_nn $wgmma 2 "named_barrier<1, 256>();"
+without wgmma_128_nn $wgmma 1 "registers_take<232>();" "registers_take<240>();"
+without wgmma_192_nt $wgmma 1 "b + 2048 * i, 8192, 1024" "b + 2048 * i, 1024, 8192"
+without wgmma_squares $wgmma 1 "mbarrier_wait(a_full, 0);"
+without wgmma_squares $wgmma 1 "fence_async_proxy();"
+without wgmma_squares $wgmma 1 "a_ready, 128" "a_ready, 96"
+without wgmma_squares $wgmma 1 "mbarrier_wait(b_full, 0);"
+without wgmma_squares $wgmma 1 "mbarrier_wait(a_ready, 0);"
+without wgmma_squares $wgmma 1 "b + 2048 * i, 1024, 1024" "b + 2048 * i, 2048, 1024"
 [ "$missed" = 0 ]
 
 if command -v "$clang" > /dev/null; then
   echo "== the same kernels for a GPU"
-  for source in "$here"/test/kernels/*.cu; do
-    "$clang" -x cuda --cuda-device-only -nocudainc -nocudalib -S -O3 -std=c++17 --cuda-gpu-arch=sm_80 \
-      --cuda-feature=+ptx80 -Wall -Wextra -Werror -I"$here/../kernels" -o "$out/$(basename "$source" .cu).ptx" "$source"
+  for source in "$here"/test/kernels/*.cu "$here"/test/kernels/sm_90a/*.cu; do
+    case $source in */sm_90a/*) set_name=sm_90a ;; *) set_name=sm_80 ;; esac
+    "$clang" -x cuda --cuda-device-only -nocudainc -nocudalib -S -O3 -std=c++17 --cuda-gpu-arch=$set_name \
+      --cuda-feature=+ptx80 -Wall -Wextra -Werror -I"$here/test/kernels" -I"$here/../kernels" \
+      -o "$out/$(basename "$source" .cu).ptx" "$source"
   done
   "$here/build.sh" "$out" "$here/test/kernels"
   LD_LIBRARY_PATH=$out "$out/driver_test" load "$out"/*.ptx

@@ -1,6 +1,8 @@
 // Warps: barriers, shuffles and votes.
 #include "warp.h"
 
+#include "hopper_block.h"
+
 const char* operation_name(WarpOperation operation) {
   switch (operation) {
     case WarpOperation::barrier:
@@ -32,6 +34,9 @@ void die_incomplete(const Worker& w, WarpOperation operation) {
 static void pass_warp_barrier(Worker& w, Warp& warp) {
   warp.arrived = 0;
   warp.barriers++;
+  if (w.launch->hopper) {
+    meet(w, w.hopper->clocks, 1u << (&warp - w.warps));
+  }
   wake_warp(w, warp);
 }
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/device.h"
+#include "../kernels/hopper.h"
 #include "fiber.h"
 
 const int warp_lanes = 32;
@@ -24,6 +24,7 @@ const u32 default_shared = 49152;  // without the function's attribute
 struct Kernel;
 struct Allocation;
 struct SharedRecords;
+struct HopperBlock;
 
 struct Dim3 {
   u32 x, y, z;
@@ -36,6 +37,8 @@ struct Launch {
   Dim3 grid;
   u32 threads;
   u32 dynamic_shared;
+  bool hopper;    // a kernel for sm_90a, see hopper_block.h
+  u32 registers;  // of a thread at the start, by the kernel's bounds
 
   std::vector<u32> order;            // of the blocks
   std::atomic<u32> next{0};          // place in order of the next block to run
@@ -55,7 +58,7 @@ struct AsyncCopy {
 };
 
 // Waiting is what a thread that is not ready waits for.
-enum class Waiting { nothing, barrier, warp };
+enum class Waiting { nothing, barrier, warp, named_barrier, mbarrier, warpgroup };
 
 // Thread is a thread of the block.
 struct Thread {
@@ -130,6 +133,8 @@ struct Worker {
   const Allocation* recent[recent_allocations];   // that kernels have accessed
   u32 oldest_recent;
 
+  HopperBlock* hopper;  // what a kernel for sm_90a needs
+
   std::vector<char*> free_stacks;
   u32 stacks_made;
 };
@@ -157,9 +162,10 @@ void run_blocks(Worker& w);
 // suspend runs another thread that is ready; it returns when the calling one has its turn again.
 void suspend(Worker& w);
 
-// wait_for marks the calling thread as not ready and suspends it. wake_warp and wake_block make all threads of a warp,
-// of the block, ready again.
+// wait_for marks the calling thread as not ready and suspends it. wake makes a thread ready again, wake_warp and
+// wake_block all threads of a warp, of the block.
 void wait_for(Worker& w, Waiting what);
+void wake(Worker& w, const Thread* t);
 void wake_warp(Worker& w, Warp& warp);
 void wake_block(Worker& w);
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -16,13 +15,15 @@ import (
 
 // architecture is one set of PTX files: what runs on a range of devices.
 type architecture struct {
-	set string // folder in ptx/
-	gpu string // what the compiler calls it
-	ptx string // version of the language: an older driver refuses a newer one
+	set    string // folder in ptx/
+	folder string // of its sources and headers, below that of all
+	gpu    string // what the compiler calls it
+	ptx    string // version of the language: an older driver refuses a newer one
 }
 
 var architectures = []architecture{
-	{set: "sm_80", gpu: "sm_80", ptx: "ptx80"},
+	{set: "sm_80", folder: "", gpu: "sm_80", ptx: "ptx80"},
+	{set: "sm_90a", folder: "sm_90a", gpu: "sm_90a", ptx: "ptx80"},
 }
 
 // flags compile CUDA C++ for the device alone, without a CUDA toolkit: neither
@@ -37,58 +38,48 @@ func (a architecture) flags() []string {
 	}
 }
 
-// compileAll compiles every source for every architecture, a few at a time, and
-// holds the structs of params.go to the compiler's layout of them.
-func compileAll(dir, compiler string, sources []string, unit *unit) (files, error) {
+// compileAll compiles every source, a few at a time, and holds the structs of
+// params.go to the compiler's layout of them.
+func compileAll(dir, compiler string, sources []source, unit *unit) (files, error) {
 	made := files{}
 	var failed []error
 	var lock sync.Mutex
 	var running sync.WaitGroup
 	slots := make(chan struct{}, runtime.NumCPU())
-	for _, source := range sources {
-		for _, a := range architectures {
-			running.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				ptx, err := a.compile(dir, compiler, moduleOf(source), unit)
-				lock.Lock()
-				defer lock.Unlock()
-				if err != nil {
-					failed = append(failed, err)
-					return
-				}
-				made[ptxName(a, source)] = ptx
-			})
-		}
+	for _, s := range sources {
+		running.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ptx, err := s.compile(dir, compiler, unit)
+			lock.Lock()
+			defer lock.Unlock()
+			if err != nil {
+				failed = append(failed, err)
+				return
+			}
+			made[s.ptx()] = ptx
+		})
 	}
 	running.Wait()
 	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return made, errors.Join(failed...)
 }
 
-// moduleOf is the name of what a source is compiled to.
-func moduleOf(source string) string { return strings.TrimSuffix(filepath.Base(source), ".cu") }
-
-// ptxName is where it lies, below the folder of the sources.
-func ptxName(a architecture, source string) string {
-	return "ptx/" + a.set + "/" + moduleOf(source) + ".ptx"
-}
-
 // compile makes the PTX of one source.
-func (a architecture) compile(dir, compiler, name string, unit *unit) ([]byte, error) {
-	args := append(a.flags(), "-S", "-I.", name+".cu", "-o", "-")
+func (s source) compile(dir, compiler string, unit *unit) ([]byte, error) {
+	args := append(s.flags(), "-S", "-I.", s.file, "-o", "-")
 	ptx, err := clang(dir, compiler, nil, args)
 	if err != nil {
 		return nil, err
 	}
-	if err := unit.checkEntries(name, ptx); err != nil {
+	if err := unit.checkEntries(s, ptx); err != nil {
 		return nil, err
 	}
-	args = append(a.flags(), "-fsyntax-only", "-I.", "-")
-	if _, err := clang(dir, compiler, unit.layoutAssertions(name), args); err != nil {
-		return nil, fmt.Errorf("the Go structs of %s.cu would not have the compiler's layout: %w", name, err)
+	args = append(s.flags(), "-fsyntax-only", "-I.", "-")
+	if _, err := clang(dir, compiler, unit.layoutAssertions(s), args); err != nil {
+		return nil, fmt.Errorf("the Go structs of %s would not have the compiler's layout: %w", s.file, err)
 	}
-	return normalise(name, ptx), nil
+	return normalise(s.file, ptx), nil
 }
 
 // clang runs the compiler in the folder of the sources, so that no path gets
@@ -124,9 +115,9 @@ func compilerVersion(compiler string) string {
 
 // normalise drops the compiler's comments, which tell of its version and inner
 // names, and blanks.
-func normalise(name string, ptx []byte) []byte {
+func normalise(file string, ptx []byte) []byte {
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "// Code generated from %s.cu by gen; DO NOT EDIT.\n", name)
+	fmt.Fprintf(&out, "// Code generated from %s by gen; DO NOT EDIT.\n", file)
 	for line := range strings.Lines(string(ptx)) {
 		line, _, _ = strings.Cut(line, "//")
 		if line = strings.TrimRight(line, " \t\r\n"); line != "" {
@@ -139,24 +130,24 @@ func normalise(name string, ptx []byte) []byte {
 var entryLine = regexp.MustCompile(`(?m)^\.visible \.entry (\w+)\(`)
 
 // checkEntries compares the kernels found in the source with those compiled.
-func (u *unit) checkEntries(module string, ptx []byte) error {
+func (u *unit) checkEntries(s source, ptx []byte) error {
 	var compiled, declared []string
 	for _, m := range entryLine.FindAllSubmatch(ptx, -1) {
 		compiled = append(compiled, string(m[1]))
 	}
 	for _, k := range u.kernels {
-		if k.module == module {
+		if k.module == s.module {
 			declared = append(declared, k.name)
 		}
 	}
 	for _, name := range compiled {
 		if !slices.Contains(declared, name) {
-			return fmt.Errorf("%s.cu: kernel %s is not written as `KERNEL BOUNDS(...) %s(NameParams p)`", module, name, name)
+			return fmt.Errorf("%s: kernel %s is not written as `KERNEL BOUNDS(...) %s(NameParams p)`", s.file, name, name)
 		}
 	}
 	for _, name := range declared {
 		if !slices.Contains(compiled, name) {
-			return fmt.Errorf("%s.cu: kernel %s is in the source but not in what was compiled", module, name)
+			return fmt.Errorf("%s: kernel %s is in the source but not in what was compiled", s.file, name)
 		}
 	}
 	return nil
@@ -164,10 +155,10 @@ func (u *unit) checkEntries(module string, ptx []byte) error {
 
 // layoutAssertions is a program that compiles only if the sizes and offsets
 // computed here are the compiler's.
-func (u *unit) layoutAssertions(module string) []byte {
+func (u *unit) layoutAssertions(of source) []byte {
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "#include \"%s.cu\"\n", module)
-	for _, s := range u.usedBy(module) {
+	fmt.Fprintf(&out, "#include \"%s\"\n", of.file)
+	for _, s := range u.usedBy(of.module) {
 		fmt.Fprintf(&out, "static_assert(sizeof(%s) == %d, \"size of %s\");\n", s.name, s.size, s.name)
 		for _, f := range s.fields {
 			fmt.Fprintf(&out, "static_assert(__builtin_offsetof(%s, %s) == %d, \"offset of %s.%s\");\n",

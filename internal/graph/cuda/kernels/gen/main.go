@@ -3,6 +3,9 @@
 //	params.go          the parameter structs of the kernels, in Go, and which kernel takes which
 //	ptx/SET/NAME.ptx   NAME.cu compiled by clang for the architecture set
 //
+// NAME.cu is for the set sm_80, SET/NAME.cu for the set of its folder; names are
+// unique over all of them. Headers lie beside the sources of sm_80, or of their set.
+//
 // Run it by `go generate` in package kernels, or `make kernels`. With -check it
 // changes nothing and fails if what is there differs from what it would write.
 //
@@ -17,6 +20,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,11 +41,7 @@ func main() {
 }
 
 func run(dir, compiler string, check bool) error {
-	sources, err := filepath.Glob(filepath.Join(dir, "*.cu"))
-	if err != nil {
-		return err
-	}
-	headers, err := filepath.Glob(filepath.Join(dir, "*.h"))
+	headers, sources, err := findFiles(dir)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func run(dir, compiler string, check bool) error {
 	if err != nil {
 		return err
 	}
-	unit, err := parseFiles(headers, sources)
+	unit, err := parseFiles(dir, headers, sources)
 	if err != nil {
 		return err
 	}
@@ -75,21 +75,55 @@ func run(dir, compiler string, check bool) error {
 // the sources.
 type files map[string][]byte
 
-// stalePTX lists PTX files that no source stands for any more.
-func stalePTX(dir string, sources []string) ([]string, error) {
-	wanted := map[string]bool{}
-	for _, source := range sources {
-		for _, a := range architectures {
-			wanted[ptxName(a, source)] = true
+// source is a file of kernels.
+type source struct {
+	architecture
+	file   string // path below the folder of the sources, with slashes
+	module string // its name without .cu
+}
+
+// ptx is where what it is compiled to lies, below the folder of the sources.
+func (s source) ptx() string { return "ptx/" + s.set + "/" + s.module + ".ptx" }
+
+// findFiles lists the headers in a folder, by their paths below it, and the sources.
+func findFiles(dir string) (headers []string, sources []source, err error) {
+	modules := map[string]string{}
+	for _, a := range architectures {
+		found, err := filepath.Glob(filepath.Join(dir, a.folder, "*"))
+		if err != nil {
+			return nil, nil, err
 		}
+		for _, name := range found {
+			file := path.Join(a.folder, filepath.Base(name))
+			switch filepath.Ext(file) {
+			case ".h":
+				headers = append(headers, file)
+			case ".cu":
+				module := strings.TrimSuffix(path.Base(file), ".cu")
+				if other, taken := modules[module]; taken {
+					return nil, nil, fmt.Errorf("%s and %s are both module %s", other, file, module)
+				}
+				modules[module] = file
+				sources = append(sources, source{architecture: a, file: file, module: module})
+			}
+		}
+	}
+	return headers, sources, nil
+}
+
+// stalePTX lists PTX files that no source stands for any more.
+func stalePTX(dir string, sources []source) ([]string, error) {
+	wanted := map[string]bool{}
+	for _, s := range sources {
+		wanted[s.ptx()] = true
 	}
 	there, err := filepath.Glob(filepath.Join(dir, "ptx", "*", "*.ptx"))
 	if err != nil {
 		return nil, err
 	}
 	var stale []string
-	for _, path := range there {
-		name, err := filepath.Rel(dir, path)
+	for _, file := range there {
+		name, err := filepath.Rel(dir, file)
 		if err != nil {
 			return nil, err
 		}
@@ -103,14 +137,14 @@ func stalePTX(dir string, sources []string) ([]string, error) {
 // write leaves files alone whose content is right, so that nothing is rebuilt for it.
 func write(dir string, made files) error {
 	for name, content := range made {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, content) {
 			continue
 		}
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, content, 0o666); err != nil {
+		if err := os.WriteFile(file, content, 0o666); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,11 @@ func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o777); err != nil {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -22,15 +26,11 @@ func folder(t *testing.T, files map[string]string) string {
 func parseFolder(t *testing.T, files map[string]string) (*unit, error) {
 	t.Helper()
 	dir := folder(t, files)
-	headers, err := filepath.Glob(filepath.Join(dir, "*.h"))
+	headers, sources, err := findFiles(dir)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	sources, err := filepath.Glob(filepath.Join(dir, "*.cu"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parseFiles(headers, sources)
+	return parseFiles(dir, headers, sources)
 }
 
 const header = `
@@ -39,7 +39,7 @@ struct Divisor { u32 divisor; u32 shift; u32 multiplier; };  // 12 bytes
 struct Unused { double x; };
 `
 
-const source = `
+const mixSource = `
 #define KERNEL(x) \
   struct WrongParams { short x; };
 // struct CommentedParams { short x; };
@@ -64,7 +64,7 @@ KERNEL BOUNDS(warps * 32, 2)
 `
 
 func TestGoTwin(t *testing.T) {
-	u, err := parseFolder(t, map[string]string{"a.h": header, "mix.cu": source})
+	u, err := parseFolder(t, map[string]string{"a.h": header, "mix.cu": mixSource})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestGoTwin(t *testing.T) {
 		"type Divisor struct { Divisor uint32 Shift uint32 Multiplier uint32 }",
 		// 8 + 4 + 36 = 48, then pointers; 24 bytes of table and 4 of tail make 92, so 4 of padding.
 		"type MixParams struct { XBf16 Ptr N int32 By [3]Divisor Y Ptr Z Ptr Table [2][3]float32 Tail int32 _ [4]byte Big uint64 SignedBig int64 Last int32 _ [4]byte }",
-		`{Name: "mix_one", Module: "mix", Params: reflect.TypeFor[MixParams]()}, {Name: "mix_two", Module: "mix",`,
+		`{Name: "mix_one", Set: "sm_80", Module: "mix", Params: reflect.TypeFor[MixParams]()}, {Name: "mix_two", Set: "sm_80", Module: "mix",`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %s\nin %s", want, got)
@@ -124,6 +124,63 @@ func TestSourcesThatMakeNoSense(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "b.cu:1: struct XParams is another one at a.cu:1") {
 		t.Errorf("two structs of one name: %v", err)
 	}
+	_, err = parseFolder(t, map[string]string{"a.cu": "struct XParams { int n; };", "sm_90a/a.cu": "struct YParams { int n; };"})
+	if err == nil || !strings.Contains(err.Error(), "a.cu and sm_90a/a.cu are both module a") {
+		t.Errorf("two modules of one name: %v", err)
+	}
+}
+
+// What a pointer leads to has a twin too, if it is a struct, and so has what that holds
+// and leads to. Kernels know their set by the folder of their source.
+func TestTablesInMemory(t *testing.T) {
+	files := map[string]string{
+		"map.h":        "struct Map { u64 words[2]; };\nstruct bf16 { u16 bits; };\nstruct alignas(16) Vec4 { u32 x; };",
+		"sm_90a/box.h": "struct Box { u8 map, last; u16 rows; };\nstruct Next { Next* next; const Table* table; };",
+		"sm_90a/wide.cu": `struct Table { Map maps[2]; Box boxes[3]; Next* next; int n; };
+			struct WideParams { const Table* table; const bf16* x; Vec4* y; float* z; };
+			KERNEL BOUNDS(1, 1) wide(WideParams p) {}`,
+	}
+	u, err := parseFolder(t, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := u.goSource()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(string(text)), " ")
+	for _, want := range []string{
+		"type Map struct { Words [2]uint64 }",
+		"type Box struct { Map uint8 Last uint8 Rows uint16 }",
+		"type Next struct { Next Ptr Table Ptr }",
+		// 32 + 12 = 44, then a pointer at 48.
+		"type Table struct { Maps [2]Map Boxes [3]Box _ [4]byte Next Ptr N int32 _ [4]byte }",
+		"type WideParams struct { Table Ptr X Ptr Y Ptr Z Ptr }",
+		`{Name: "wide", Set: "sm_90a", Module: "wide", Params: reflect.TypeFor[WideParams]()}`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %s\nin %s", want, got)
+		}
+	}
+	for _, name := range []string{"type bf16", "type Vec4"} {
+		if strings.Contains(got, name) {
+			t.Errorf("%s has a twin", name)
+		}
+	}
+	assertions := string(u.layoutAssertions(u.kernels[0].source))
+	for _, want := range []string{"#include \"sm_90a/wide.cu\"", "sizeof(Table) == 64", "sizeof(Next) == 16", "offsetof(Box, rows) == 2"} {
+		if !strings.Contains(assertions, want) {
+			t.Errorf("want %s\nin %s", want, assertions)
+		}
+	}
+	files["sm_90a/box.h"] = "struct Box { u8 map, last; short rows; };\nstruct Next { short s; };"
+	if _, err := parseFolder(t, files); err == nil || !strings.Contains(err.Error(), "sm_90a/box.h:1: struct Box: type short is unknown") {
+		t.Errorf("error %v", err)
+	}
+	files["sm_90a/box.h"] = "struct Box { u8 map, last; u16 rows; };\nstruct Next { short s; };"
+	if _, err := parseFolder(t, files); err == nil || !strings.Contains(err.Error(), "sm_90a/box.h:2: struct Next: type short is unknown") {
+		t.Errorf("error %v", err)
+	}
 }
 
 // compiler stands in for clang: it prints what lies beside the source, as a
@@ -131,6 +188,7 @@ func TestSourcesThatMakeNoSense(t *testing.T) {
 // a file of messages.
 const compiler = `#!/bin/sh
 for a; do case $a in *.cu) name=${a%.cu};; -fsyntax-only) exit 0;; esac; done
+for a; do case $a in --cuda-gpu-arch=*) echo "${a#*=}" >> architectures;; esac; done
 if [ -e $name.messages ]; then cat $name.messages >&2; exit 1; fi
 cat $name.compiled
 `
@@ -214,6 +272,27 @@ func TestRun(t *testing.T) {
 	}
 	write(filepath.Join(dir, "b.compiled"), compiled)
 	fails(false, "b.cu: kernel k is not written as")
+
+	// Each source is compiled for its own architecture alone.
+	architectures := filepath.Join(dir, "architectures")
+	for _, name := range []string{"b.cu", "b.compiled", "architectures"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "sm_90a"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join(dir, "sm_90a", "w.cu"), strings.ReplaceAll(source, "k(", "w("))
+	write(filepath.Join(dir, "sm_90a", "w.compiled"), strings.ReplaceAll(compiled, "k(", "w("))
+	works(false)
+	works(true)
+	if text, err := os.ReadFile(filepath.Join(dir, "ptx", "sm_90a", "w.ptx")); err != nil || !strings.HasPrefix(string(text), "// Code generated from sm_90a/w.cu by gen") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if text, err := os.ReadFile(architectures); err != nil || strings.Count(string(text), "sm_80\n") != 2 || strings.Count(string(text), "sm_90a\n") != 2 {
+		t.Errorf("compiled for %q, %v", text, err)
+	}
 }
 
 func TestNoCompiler(t *testing.T) {

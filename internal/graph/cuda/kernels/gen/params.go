@@ -22,13 +22,13 @@ type unit struct {
 
 // kernel is an entry point and the one struct it takes.
 type kernel struct {
+	source
 	name   string
-	module string // file without .cu
 	params string
 }
 
-// structure is a struct that a kernel takes, or a part of one. Its fields are
-// read when it turns out to be used.
+// structure is a struct that a kernel takes, a part of one, or what a pointer in one
+// leads to. Its fields are read when it turns out to be used.
 type structure struct {
 	name   string
 	place  string // file:line
@@ -58,6 +58,7 @@ type field struct {
 	kind   kind
 	counts []int // extents of an array
 	offset int
+	target *structure // that a pointer leads to, or nil
 }
 
 // kind is the type of one element of a field.
@@ -68,8 +69,14 @@ type kind struct {
 	inner *structure // or nil
 }
 
+// elements are structs of device.h that stand for numbers in memory: what points to
+// one points to an array, and nothing in Go makes one by name.
+var elements = []string{"bf16", "Vec2", "Vec4"}
+
 var scalars = map[string]kind{
 	"int":   {name: "int32", size: 4, align: 4},
+	"u8":    {name: "uint8", size: 1, align: 1},
+	"u16":   {name: "uint16", size: 2, align: 2},
 	"u32":   {name: "uint32", size: 4, align: 4},
 	"float": {name: "float32", size: 4, align: 4},
 	"i64":   {name: "int64", size: 8, align: 8},
@@ -78,16 +85,29 @@ var scalars = map[string]kind{
 
 var pointer = kind{name: "Ptr", size: 8, align: 8}
 
-// parseFiles reads the declarations of headers and sources. A struct has one
-// meaning in the whole folder, since there is one Go package for all.
-func parseFiles(headers, sources []string) (*unit, error) {
+// parseFiles reads the declarations of headers and sources in a folder. A struct has
+// one meaning in all of them, since there is one Go package for all.
+func parseFiles(dir string, headers []string, sources []source) (*unit, error) {
 	u := &unit{structs: map[string]*structure{}, constants: map[string]int{}}
-	for _, path := range append(slices.Clone(headers), sources...) {
-		text, err := os.ReadFile(path)
+	parse := func(file string) (text string, err error) {
+		bytes, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(file)))
 		if err != nil {
+			return "", err
+		}
+		text = blankComments(string(bytes))
+		return text, u.parse(file, text)
+	}
+	for _, file := range headers {
+		if _, err := parse(file); err != nil {
 			return nil, err
 		}
-		if err := u.parse(path, string(text)); err != nil {
+	}
+	for _, s := range sources {
+		text, err := parse(s.file)
+		if err == nil {
+			err = u.parseKernels(s, text)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +115,7 @@ func parseFiles(headers, sources []string) (*unit, error) {
 	for _, k := range u.kernels {
 		s := u.structs[k.params]
 		if s == nil {
-			wrong = append(wrong, fmt.Errorf("%s.cu: kernel %s takes %s, which no file here defines", k.module, k.name, k.params))
+			wrong = append(wrong, fmt.Errorf("%s: kernel %s takes %s, which no file here defines", k.file, k.name, k.params))
 			continue
 		}
 		if err := u.read(s); err != nil {
@@ -126,9 +146,8 @@ var (
 	kernelHead   = regexp.MustCompile(`^\s*(?:BOUNDS\s*\([^()]*\)\s*)?(\w+)\s*\(\s*(?:const\s+)?(\w+)\s+\w+\s*\)\s*$`)
 )
 
-func (u *unit) parse(path, text string) error {
-	text = blankComments(text)
-	file := filepath.Base(path)
+// parse finds the structs and constants of a file.
+func (u *unit) parse(file, text string) error {
 	for _, m := range constantLine.FindAllStringSubmatch(text, -1) {
 		n, err := strconv.Atoi(m[2])
 		if err != nil {
@@ -154,22 +173,24 @@ func (u *unit) parse(path, text string) error {
 		}
 		u.structs[name] = s
 	}
-	if filepath.Ext(file) != ".cu" {
-		return nil
-	}
+	return nil
+}
+
+// parseKernels finds the kernels of a source.
+func (u *unit) parseKernels(s source, text string) error {
 	for _, m := range kernelLine.FindAllStringSubmatchIndex(text, -1) {
 		head := kernelHead.FindStringSubmatch(text[m[2]:m[3]])
 		if head == nil {
 			return fmt.Errorf("%s: want `KERNEL BOUNDS(threads, blocks) name(NameParams p)`, not %q",
-				place(file, text, m[0]), "KERNEL "+squeeze(text[m[2]:m[3]]))
+				place(s.file, text, m[0]), "KERNEL "+squeeze(text[m[2]:m[3]]))
 		}
-		k := kernel{name: head[1], module: moduleOf(file), params: head[2]}
+		k := kernel{source: s, name: head[1], params: head[2]}
 		if !strings.HasSuffix(k.params, "Params") {
-			return fmt.Errorf("%s: kernel %s takes %s: the name must end in Params", place(file, text, m[0]), k.name, k.params)
+			return fmt.Errorf("%s: kernel %s takes %s: the name must end in Params", place(s.file, text, m[0]), k.name, k.params)
 		}
 		for _, other := range u.kernels {
 			if other.name == k.name {
-				return fmt.Errorf("%s: kernel %s is also in %s.cu", place(file, text, m[0]), k.name, other.module)
+				return fmt.Errorf("%s: kernel %s is also in %s", place(s.file, text, m[0]), k.name, other.file)
 			}
 		}
 		u.kernels = append(u.kernels, k)
@@ -267,8 +288,15 @@ func (u *unit) read(s *structure) error {
 		s.state = reading
 		if s.err = u.readFields(s); s.err != nil {
 			s.state = unreadable
-		} else {
-			s.state = read
+			break
+		}
+		s.state = read
+		for _, f := range s.fields {
+			if f.target != nil {
+				if err := u.read(f.target); err != nil {
+					return err
+				}
+			}
 		}
 	case reading:
 		return fmt.Errorf("%s: struct %s contains itself", s.place, s.name)
@@ -326,7 +354,7 @@ func leadingLines(statement string) int {
 }
 
 var (
-	pointerField = regexp.MustCompile(`^(?:const )?(?:struct )?\w+(?: const)? ?\*(?: ?const)? ?([\w\[\] ,*]+)$`)
+	pointerField = regexp.MustCompile(`^(?:const )?(?:struct )?(\w+)(?: const)? ?\*(?: ?const)? ?([\w\[\] ,*]+)$`)
 	valueField   = regexp.MustCompile(`^(?:struct )?(\w+) ([\w\[\] ,]+)$`)
 	declarator   = regexp.MustCompile(`^(\*?) ?(\w+) ?((?:\[ ?\w+ ?\] ?)*)$`)
 	extent       = regexp.MustCompile(`\w+`)
@@ -336,9 +364,13 @@ var (
 func (u *unit) fields(declaration string) ([]field, error) {
 	var k kind
 	var names string
+	var target *structure
 	isPointer := false
 	if m := pointerField.FindStringSubmatch(declaration); m != nil {
-		k, names, isPointer = pointer, m[1], true
+		k, names, isPointer = pointer, m[2], true
+		if !slices.Contains(elements, m[1]) {
+			target = u.structs[m[1]]
+		}
 	} else if m := valueField.FindStringSubmatch(declaration); m != nil {
 		var err error
 		if k, err = u.kind(m[1]); err != nil {
@@ -354,7 +386,7 @@ func (u *unit) fields(declaration string) ([]field, error) {
 		if m == nil || isPointer && i > 0 && m[1] == "" || (!isPointer || i == 0) && m[1] != "" {
 			return nil, fmt.Errorf("cannot read %q: one field a declaration, please", declaration)
 		}
-		f := field{name: m[2], kind: k}
+		f := field{name: m[2], kind: k, target: target}
 		for _, text := range extent.FindAllString(m[3], -1) {
 			n, err := u.number(text)
 			if err != nil {
@@ -367,7 +399,7 @@ func (u *unit) fields(declaration string) ([]field, error) {
 	return list, nil
 }
 
-const knownTypes = "a pointer, int, u32, i64, u64, float, a struct of these, or a fixed array of them"
+const knownTypes = "a pointer, int, u8, u16, u32, i64, u64, float, a struct of these, or a fixed array of them"
 
 func (u *unit) kind(name string) (kind, error) {
 	if k, ok := scalars[name]; ok {
@@ -451,16 +483,19 @@ func (u *unit) used() []*structure {
 	return list
 }
 
-// usedBy lists the structs that kernels of one module take, parts included.
+// usedBy lists the structs that kernels of one module take, with their parts and
+// what their pointers lead to.
 func (u *unit) usedBy(module string) []*structure {
 	seen := map[*structure]bool{}
 	var visit func(*structure)
 	visit = func(s *structure) {
+		if s == nil || seen[s] {
+			return
+		}
 		seen[s] = true
 		for _, f := range s.fields {
-			if f.kind.inner != nil {
-				visit(f.kind.inner)
-			}
+			visit(f.kind.inner)
+			visit(f.target)
 		}
 	}
 	for _, k := range u.kernels {
@@ -492,7 +527,7 @@ func (u *unit) goSource() ([]byte, error) {
 	fmt.Fprintln(&out, "\n// table lists every kernel by name.")
 	fmt.Fprintln(&out, "var table = []Kernel{")
 	for _, k := range u.kernels {
-		fmt.Fprintf(&out, "{Name: %q, Module: %q, Params: reflect.TypeFor[%s]()},\n", k.name, k.module, k.params)
+		fmt.Fprintf(&out, "{Name: %q, Set: %q, Module: %q, Params: reflect.TypeFor[%s]()},\n", k.name, k.set, k.module, k.params)
 	}
 	fmt.Fprintln(&out, "}")
 	return format.Source(out.Bytes())

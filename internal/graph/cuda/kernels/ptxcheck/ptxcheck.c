@@ -113,7 +113,8 @@ static int print_rows(char *log, const char *architecture) {
       bad |= spills > 0;
       printf("%-7s %9d %7d %7d %7d  %s%s\n", architecture, registers, shared, spills, local, kernel,
              spills > 0 ? "  SPILLS" : "");
-    } else if (strstr(line, "warning") != NULL || strstr(line, "Potential Performance Loss") != NULL) {
+    } else if (strstr(line, "warning") != NULL || strstr(line, "Potential Performance Loss") != NULL ||
+               strstr(line, "serialized") != NULL) {
       bad = 1;
       printf("%s\n", line);
     }

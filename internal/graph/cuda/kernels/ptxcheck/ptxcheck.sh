@@ -1,7 +1,9 @@
 #!/bin/sh
 # ptxcheck.sh: registers, shared memory, spills and local memory of every kernel, as
-# the driver's compiler makes it for an A100 (sm_80) and an H100 (sm_90); no GPU is
-# needed. Fails where a kernel spills or does not compile.
+# the driver's compiler makes it; no GPU is needed. Those of the set sm_80 are compiled
+# for an A100 (sm_80) and an H100 (sm_90), those of sm_90a for an H100. Fails where a
+# kernel spills or does not compile, and where the compiler warns: that it would wait for
+# every single product of a warpgroup ("serialized"), or ignores a number of registers.
 #
 #   ptxcheck.sh          all modules
 #   ptxcheck.sh conv_*   those, by name
@@ -62,29 +64,37 @@ fi
 if [ $# -eq 0 ]; then
 	set -- '*'
 fi
-modules=
+# A line for each compilation: architecture, set, module.
+compilations=$build/compilations
+: >$compilations
 for pattern; do
-	for ptx in "$here"/../ptx/sm_80/$pattern.ptx; do
-		if [ ! -e "$ptx" ]; then
-			echo "ptxcheck: there is no module $pattern" >&2
-			exit 2
-		fi
-		modules="$modules $(basename "$ptx" .ptx)"
+	found=
+	for ptx in "$here"/../ptx/*/$pattern.ptx; do
+		[ -e "$ptx" ] || continue
+		found=yes
+		set_name=$(basename "$(dirname "$ptx")")
+		case $set_name in
+		sm_80) architectures='sm_80 sm_90' ;;
+		*) architectures=$set_name ;;
+		esac
+		for architecture in $architectures; do
+			echo "$architecture $set_name $(basename "$ptx" .ptx)" >>$compilations
+		done
 	done
+	if [ -z "$found" ]; then
+		echo "ptxcheck: there is no module $pattern" >&2
+		exit 2
+	fi
 done
 
 # Rows go to a file for each, so that those of modules checked side by side do not mix.
 status=0
-for module in $modules; do
-	for architecture in sm_80 sm_90; do
-		echo "$architecture $module"
-	done
-done | xargs -P "$(nproc)" -L 1 sh -c '
-	"$0/ptxcheck" "$1" "$3" "$2/$4.ptx" >"$0/$3-$4.txt" 2>&1
-' $build "$library" "$here/../ptx/sm_80" || status=1
+xargs -P "$(nproc)" -L 1 sh -c '
+	"$0/ptxcheck" "$1" "$3" "$2/$4/$5.ptx" >"$0/$3-$5.txt" 2>&1
+' $build "$library" "$here/../ptx" <$compilations || status=1
 
 echo "target  registers  shared  spills   local  kernel (all but registers in bytes)"
-for module in $modules; do
-	cat $build/sm_80-"$module".txt $build/sm_90-"$module".txt
-done
+while read -r architecture _ module; do
+	cat $build/"$architecture-$module".txt
+done <$compilations
 exit $status

@@ -61,7 +61,17 @@ static std::string all_entries() {
          entry_text("fault", sizeof(FaultParams), 64, "\t.shared .align 16 .b8 a[256];\n");
 }
 
-static CUmodule module_of_all;
+static std::string hopper_entries() {
+  std::string text = ".version 8.0\n.target sm_90a\n.address_size 64\n" + entry_text("tma_box", sizeof(BoxParams), 64) +
+                     entry_text("wgmma_squares", sizeof(OverlapParams), 256) +
+                     entry_text("hopper_fault", sizeof(HopperFaultParams), 384);
+  for (const char* name : {"wgmma_64_tn", "wgmma_128_nn", "wgmma_192_nt", "wgmma_256_tt"}) {
+    text += entry_text(name, sizeof(WgmmaParams), 384);
+  }
+  return text;
+}
+
+static CUmodule module_of_all, module_of_hopper;
 
 static void start() {
   SUCCEEDS(cuInit(0));
@@ -71,8 +81,16 @@ static void start() {
   SUCCEEDS(cuModuleLoadDataEx(&module_of_all, all_entries().c_str(), 0, nullptr, nullptr));
 }
 
+static void start_hopper() {
+  start();
+  SUCCEEDS(cuModuleLoadDataEx(&module_of_hopper, hopper_entries().c_str(), 0, nullptr, nullptr));
+}
+
 static CUfunction function(const char* name) {
   CUfunction f;
+  if (module_of_hopper && cuModuleGetFunction(&f, module_of_hopper, name) == CUDA_SUCCESS) {
+    return f;
+  }
   SUCCEEDS(cuModuleGetFunction(&f, module_of_all, name));
   return f;
 }
@@ -310,6 +328,309 @@ static void test_conversions() {
     }
     CHECK(g[3] == (float)(as_bits(x[i]) >> 16));
   }
+}
+
+// Tiling is what cuTensorMapEncodeTiled is told; the tests change one thing at a time.
+struct Tiling {
+  unsigned type = 9;  // bf16
+  std::vector<u64> extents;
+  std::vector<u64> strides;  // bytes
+  std::vector<unsigned> box;
+  std::vector<unsigned> steps;
+  unsigned interleave = 0;
+  unsigned swizzle = 3;  // 128 bytes
+  unsigned promotion = 2;
+  unsigned fill = 0;
+  void* address = nullptr;
+};
+
+static CUresult encode(TensorMap* map, const Tiling& t) {
+  std::vector<unsigned> steps = t.steps;
+  steps.resize(t.extents.size(), 1);
+  return cuTensorMapEncodeTiled(map, t.type, (unsigned)t.extents.size(), t.address, t.extents.data(), t.strides.data(),
+                                t.box.data(), steps.data(), t.interleave, t.swizzle, t.promotion, t.fill);
+}
+
+// map_of is a map of a tensor of bf16 in device memory whose dimensions are dense.
+static TensorMap map_of(const void* address, std::vector<u64> extents, std::vector<unsigned> box) {
+  Tiling t;
+  t.extents = extents;
+  t.box = box;
+  t.address = (void*)address;
+  u64 bytes = 2;
+  for (size_t i = 0; i + 1 < extents.size(); i++) {
+    bytes *= extents[i];
+    t.strides.push_back(bytes);
+  }
+  alignas(64) TensorMap map;
+  SUCCEEDS(encode(&map, t));
+  return map;
+}
+
+template <class Table>
+static const Table* table_in_memory(const Table& table) {
+  return to_device(std::vector<Table>{table});
+}
+
+static void test_tensor_map_rules() {
+  SUCCEEDS(cuInit(0));
+  alignas(64) TensorMap maps[2];
+  Tiling good;
+  good.extents = {100, 7, 5};
+  good.strides = {256, 2048};
+  good.box = {64, 3, 2};
+  good.steps = {1, 2, 1};
+  good.address = (void*)0x10000;
+  SUCCEEDS(encode(maps, good));
+  const auto refused = [&](auto change) {
+    Tiling t = good;
+    change(t);
+    FAILS(encode(maps, t), CUDA_ERROR_INVALID_VALUE);
+  };
+  const auto accepted = [&](auto change) {
+    Tiling t = good;
+    change(t);
+    SUCCEEDS(encode(maps, t));
+  };
+  FAILS(encode((TensorMap*)((char*)maps + 32), good), CUDA_ERROR_INVALID_VALUE);
+  refused([](Tiling& t) { t.address = (void*)0x10008; });
+  refused([](Tiling& t) { t.address = nullptr; });
+  refused([](Tiling& t) { t.type = 13; });
+  refused([](Tiling& t) { t.extents = t.strides = {}; });
+  refused([](Tiling& t) {
+    t.extents = {64, 1, 1, 1, 1, 1};
+    t.strides = {128, 128, 128, 128, 128};
+    t.box = {64, 1, 1, 1, 1, 1};
+  });
+  accepted([](Tiling& t) {
+    t.extents = {64, 1, 1, 1, 1};
+    t.strides = {128, 128, 128, 128};
+    t.box = {64, 1, 1, 1, 1};
+  });
+  refused([](Tiling& t) { t.extents[1] = 0; });
+  refused([](Tiling& t) { t.extents[1] = ((u64)1 << 32) + 1; });
+  accepted([](Tiling& t) { t.extents[1] = (u64)1 << 32; });
+  refused([](Tiling& t) { t.strides[0] = 248; });
+  refused([](Tiling& t) { t.strides[1] = (u64)1 << 40; });
+  accepted([](Tiling& t) { std::swap(t.strides[0], t.strides[1]); });
+  refused([](Tiling& t) { t.box[2] = 257; });
+  refused([](Tiling& t) { t.box[1] = 0; });
+  accepted([](Tiling& t) { t.box[2] = 256; });
+  refused([](Tiling& t) { t.box[0] = 60; });
+  refused([](Tiling& t) { t.box[0] = 72; });
+  accepted([](Tiling& t) {
+    t.box[0] = 72;
+    t.swizzle = 0;
+  });
+  refused([](Tiling& t) { t.swizzle = 2; });
+  refused([](Tiling& t) { t.swizzle = 4; });
+  refused([](Tiling& t) { t.steps[1] = 9; });
+  refused([](Tiling& t) { t.steps[1] = 0; });
+  refused([](Tiling& t) { t.promotion = 4; });
+  refused([](Tiling& t) { t.interleave = 3; });
+  refused([](Tiling& t) {
+    t.type = 0;
+    t.fill = 1;
+  });
+  setenv("STANDIN_CAPABILITY", "8.9", 1);
+  FAILS(encode(maps, good), CUDA_ERROR_NOT_SUPPORTED);
+}
+
+// BoxCase is a copy of one box. All extents and coordinates go from the innermost dimension outwards.
+struct BoxCase {
+  std::vector<u64> extents;
+  std::vector<u64> strides;  // bytes
+  std::vector<unsigned> box;
+  std::vector<int> at;
+  unsigned swizzle = 3;
+  std::vector<unsigned> steps = {};
+  unsigned type = 9;
+  unsigned element = 2;  // bytes
+};
+
+static void check_box(const BoxCase& c) {
+  Tiling t;
+  t.extents = c.extents;
+  t.strides = c.strides;
+  t.box = c.box;
+  t.steps = c.steps;
+  t.steps.resize(c.extents.size(), 1);
+  t.type = c.type;
+  t.swizzle = c.swizzle;
+  size_t size = c.extents[0] * c.element;
+  for (size_t i = 1; i < c.extents.size(); i++) {
+    size += (c.extents[i] - 1) * c.strides[i - 1];
+  }
+  std::vector<char> x(size);
+  for (char& v : x) {
+    v = (char)(generator() % 255 + 1);
+  }
+  t.address = to_device(x);
+  BoxTable table;
+  alignas(64) TensorMap map;
+  SUCCEEDS(encode(&map, t));
+  table.map = map;
+  // What the box shall be, row by row, then permuted.
+  std::vector<unsigned> counts;
+  size_t bytes = c.element;
+  for (size_t i = 0; i < c.box.size(); i++) {
+    counts.push_back((c.box[i] + t.steps[i] - 1) / t.steps[i]);
+    bytes *= counts[i];
+  }
+  std::vector<char> want(bytes);
+  const size_t patterns[] = {0, 32, 64, 128};
+  for (size_t element = 0; element < bytes / c.element; element++) {
+    size_t rest = element, from = 0;
+    bool inside = true;
+    for (size_t i = 0; i < counts.size(); i++) {
+      const i64 coordinate = c.at[i] + (i64)(rest % counts[i]) * t.steps[i];
+      rest /= counts[i];
+      inside = inside && coordinate >= 0 && coordinate < (i64)c.extents[i];
+      from += (size_t)coordinate * (i ? c.strides[i - 1] : c.element);
+    }
+    size_t to = element * c.element;
+    const size_t pattern = patterns[c.swizzle];
+    if (pattern) {
+      to ^= (to / 128 % 8 % (pattern / 16)) * 16;
+    }
+    for (unsigned b = 0; b < c.element; b++) {
+      want[to + b] = inside ? x[from + b] : 0;
+    }
+  }
+  BoxParams params{table_in_memory(table), to_device(std::vector<char>(bytes)), (int)c.box.size(), (int)bytes, {}};
+  for (size_t i = 0; i < c.at.size(); i++) {
+    params.at[i] = c.at[i];
+  }
+  allow_shared("tma_box", 200000);
+  SUCCEEDS(launch("tma_box", 1, 1, 64, (unsigned)bytes + 8, params));
+  CHECK(to_host((const char*)params.y, bytes) == want);
+}
+
+static void test_boxes() {
+  start_hopper();
+  const BoxCase cases[] = {
+      // A feature map of 3 images of 6 x 5 pixels, of 96 channels: channels, images, columns, rows.
+      {{96, 3, 5, 6}, {6 * 5 * 192, 192, 5 * 192}, {64, 8, 6, 4}, {0, 0, -1, -1}},
+      {{96, 3, 5, 6}, {6 * 5 * 192, 192, 5 * 192}, {64, 8, 6, 4}, {64, -2, 2, 4}},
+      {{96, 3, 5, 6}, {6 * 5 * 192, 192, 5 * 192}, {64, 8, 6, 4}, {40, 1, 0, 7}},
+      {{96, 3, 5, 6}, {6 * 5 * 192, 192, 5 * 192}, {64, 8, 6, 4}, {-8, 1, 0, 1}},
+      // Rank 3 and 5, other swizzles, steps, element types.
+      {{200, 9, 3}, {400, 3600}, {64, 5, 2}, {150, 6, 1}},
+      {{200, 9, 3}, {400, 3600}, {64, 5, 2}, {3, 1, 0}, 0},
+      {{200, 9, 3}, {400, 3600}, {32, 7, 2}, {0, 1, 0}, 2},
+      {{200, 9, 3}, {400, 3600}, {16, 8, 3}, {8, 0, 0}, 1},
+      {{64, 4, 3, 5, 2}, {128, 512, 1536, 7680}, {64, 2, 2, 3, 1}, {0, 1, -1, 3, 1}},
+      {{64, 9, 3}, {128, 1152}, {64, 7, 2}, {0, 1, 0}, 3, {1, 3, 1}},
+      {{50, 9, 3}, {208, 1872}, {32, 3, 3}, {30, 1, 1}, 3, {}, 7, 4},
+  };
+  for (const BoxCase& c : cases) {
+    check_box(c);
+  }
+}
+
+static const struct {
+  const char* name;
+  int n;
+  bool a_turned, b_turned;
+} wgmma_kernels[] = {
+    {"wgmma_64_tn", 64, true, false},
+    {"wgmma_128_nn", 128, false, false},
+    {"wgmma_192_nt", 192, false, true},
+    {"wgmma_256_tt", 256, true, true},
+};
+
+static unsigned wgmma_shared(int n) { return 3 * (2 * 8192 + (unsigned)n * 128) + 16 * ((unsigned)n * 4 + 16) + 64; }
+
+// check_wgmma multiplies, and returns the product.
+static std::vector<float> check_wgmma(const char* name, int n, bool a_turned, bool b_turned, int m, int k) {
+  const auto a = to_bf16(random_values((size_t)(m * k))), b = to_bf16(random_values((size_t)(k * n)));
+  const u64 um = (u64)m, un = (u64)n, uk = (u64)k;
+  WgmmaTable table;
+  table.a = map_of(to_device(a), a_turned ? std::vector<u64>{um, uk, 1} : std::vector<u64>{uk, um, 1}, {64, 64, 1});
+  table.b = b_turned ? map_of(to_device(b), {un, uk, 1}, {64, 64, 1})
+                     : map_of(to_device(b), {uk, un, 1}, {64, (unsigned)n, 1});
+  auto* c = to_device(std::vector<float>((size_t)(m * n)));
+  allow_shared(name, (int)wgmma_shared(n));
+  SUCCEEDS(launch(name, 1, 1, 384, wgmma_shared(n), WgmmaParams{table_in_memory(table), c, m, k}));
+  const auto got = to_host(c, (size_t)(m * n));
+  check_product(
+      got, m, n, k, [&](int i, int l) { return widen_bf16(a[(size_t)(a_turned ? l * m + i : i * k + l)]); },
+      [&](int l, int j) { return widen_bf16(b[(size_t)(b_turned ? l * n + j : j * k + l)]); }, 1e-4);
+  return got;
+}
+
+template <int number>
+static void test_wgmma() {
+  start_hopper();
+  const auto& kernel = wgmma_kernels[number];
+  for (int seed = 1; seed <= 3; seed++) {
+    setenv("STANDIN_SEED", std::to_string(seed).c_str(), 1);
+    check_wgmma(kernel.name, kernel.n, kernel.a_turned, kernel.b_turned, 256, 320);
+  }
+}
+
+// The result depends on neither the order of things nor when products run.
+static void test_wgmma_seeds() {
+  start_hopper();
+  std::vector<float> first;
+  for (int seed = 1; seed <= 20; seed++) {
+    setenv("STANDIN_SEED", std::to_string(seed).c_str(), 1);
+    generator.seed(1);
+    const auto got = check_wgmma("wgmma_128_nn", 128, false, false, 128, 256);
+    CHECK(first.empty() || got == first);
+    first = got;
+  }
+}
+
+static void test_wgmma_squares() {
+  start_hopper();
+  for (int seed = 1; seed <= 8; seed++) {
+    setenv("STANDIN_SEED", std::to_string(seed).c_str(), 1);
+    const auto a = to_bf16(random_values(64 * 64)), b = to_bf16(random_values(80 * 64));
+    WgmmaTable table;
+    table.a = map_of(to_device(a), {64, 64, 1}, {64, 64, 1});
+    table.b = map_of(to_device(b), {64, 80, 1}, {64, 80, 1});
+    auto* c = to_device(std::vector<float>(64 * 192));
+    SUCCEEDS(launch("wgmma_squares", 1, 1, 256, 8192 + 10240 + 24, OverlapParams{table_in_memory(table), c}));
+    check_product(
+        to_host(c, 64 * 192), 64, 192, 64,
+        [&](int i, int l) {
+          const float v = widen_bf16(a[(size_t)(i * 64 + l)]);
+          return widen_bf16(round_bf16(v * v));
+        },
+        [&](int l, int j) { return widen_bf16(b[(size_t)((j / 64 * 8 + l) * 64 + j % 64)]); }, 1e-4);
+  }
+}
+
+static void test_hopper_modules() {
+  start_hopper();
+  CUmodule m;
+  for (const char* capability : {"8.9", "9.1", "10.0", "12.0"}) {
+    setenv("STANDIN_CAPABILITY", capability, 1);
+    FAILS(cuModuleLoadDataEx(&m, hopper_entries().c_str(), 0, nullptr, nullptr), CUDA_ERROR_INVALID_PTX);
+  }
+}
+
+// The primitives of sm_90a are not for a kernel of another target.
+static void test_hopper_kernel_for_sm_80() {
+  start();
+  const std::string text = header + entry_text("tma_box", sizeof(BoxParams), 64);
+  SUCCEEDS(cuModuleLoadDataEx(&module_of_hopper, text.c_str(), 0, nullptr, nullptr));
+  SUCCEEDS(launch("tma_box", 1, 1, 64, 1024, BoxParams{}));
+  SUCCEEDS(cuCtxSynchronize());
+}
+
+static void commit_hopper_fault(int fault) {
+  start_hopper();
+  const auto x = to_bf16(std::vector<float>(64 * 64, 1));
+  HopperFaultTable table{};
+  const auto* memory = to_device(x);
+  table.map = map_of(memory, {64, 64, 1}, {64, 64, 1});
+  table.too_long = map_of(memory, {64, 128, 1}, {64, 64, 1});
+  auto* y = to_device(std::vector<float>(256));
+  auto* told = to_device(std::vector<int>(1));
+  SUCCEEDS(launch("hopper_fault", 1, 1, 256, 32768, HopperFaultParams{fault, table_in_memory(table), y, told}));
+  SUCCEEDS(cuCtxSynchronize());
 }
 
 // A commit of each fault is a case of its own.
@@ -763,8 +1084,30 @@ static void bench_gemm(const char* kernel, const void* a, const void* b, int n) 
          flop / t.wall * 1e-9, flop / t.processor * 1e-9);
 }
 
+// bench_wgmma times the products of one block, whose two warpgroups multiply 128 rows.
+static void bench_wgmma() {
+  const int n = 128, k = 64 * 1000;
+  WgmmaTable table;
+  table.a = map_of(to_device(std::vector<u16>(128 * k, 0x3f80)), {k, 128, 1}, {64, 64, 1});
+  table.b = map_of(to_device(std::vector<u16>(n * k, 0x3f80)), {k, n, 1}, {64, n, 1});
+  auto* c = to_device(std::vector<float>(128 * n));
+  allow_shared("wgmma_128_nn", (int)wgmma_shared(n));
+  Time t;
+  for (int round = 0; round < 2; round++) {  // the first one starts the workers
+    const WgmmaParams params{table_in_memory(table), c, 128, k};
+    t = time_of([&] {
+      SUCCEEDS(launch("wgmma_128_nn", 1, 1, 384, wgmma_shared(n), params));
+      SUCCEEDS(cuCtxSynchronize());
+    });
+  }
+  CHECK(to_host(c, 1)[0] == k);
+  printf("wgmma_128_nn: %6.2f us a product of 64 x %d x 16, %5.2f GFLOP/s in a second of processor time\n",
+         t.processor / (k / 16 * 2) * 1e6, n, 2.0 * 128 * n * k / t.processor * 1e-9);
+}
+
 static void bench() {
-  start();
+  start_hopper();
+  bench_wgmma();
   const int n = 512;
   const auto a = random_values(n * n), b = random_values(n * n);
   bench_gemm("gemm_bf16", to_device(to_bf16(a)), to_device(to_bf16(b)), n);
@@ -793,6 +1136,12 @@ struct FaultCase {
   const char* name;
   const char* expected;
   unsigned blocks = 1, threads = 64;
+};
+
+struct HopperFaultCase {
+  HopperFault fault;
+  const char* name;
+  const char* expected;
 };
 
 static std::vector<Case> all_cases() {
@@ -824,6 +1173,16 @@ static std::vector<Case> all_cases() {
       {"shared_limit", "", "", test_shared_limit_of_capability},
       {"old_device", "STANDIN_CAPABILITY=7.5 STANDIN_DEVICES=2", "", test_old_device},
       {"no_device", "STANDIN_DEVICES=0", "", test_no_device},
+      {"tensor_maps", "STANDIN_CAPABILITY=9.0", "", test_tensor_map_rules},
+      {"boxes", "STANDIN_CAPABILITY=9.0", "", test_boxes},
+      {"wgmma_64_tn", "STANDIN_CAPABILITY=9.0", "", test_wgmma<0>},
+      {"wgmma_128_nn", "STANDIN_CAPABILITY=9.0", "", test_wgmma<1>},
+      {"wgmma_192_nt", "STANDIN_CAPABILITY=9.0", "", test_wgmma<2>},
+      {"wgmma_256_tt", "STANDIN_CAPABILITY=9.0", "", test_wgmma<3>},
+      {"wgmma_seeds", "STANDIN_CAPABILITY=9.0", "", test_wgmma_seeds},
+      {"wgmma_squares", "STANDIN_CAPABILITY=9.0", "", test_wgmma_squares},
+      {"hopper_modules", "STANDIN_CAPABILITY=9.0", "", test_hopper_modules},
+      {"hopper_for_sm_80", "STANDIN_CAPABILITY=9.0", "was not compiled for sm_90a", test_hopper_kernel_for_sm_80},
       {"failures", "STANDIN_FAIL=call:cuMemAlloc_v2:2:2,launch:scale:2:700", "", test_failures},
       {"bad_setting", "STANDIN_WORKERS=none", "want a number from 1 to 64", test_indices},
       {"bad_failure", "STANDIN_FAIL=launch", "want rules like", test_indices},
@@ -872,6 +1231,58 @@ static std::vector<Case> all_cases() {
                        fault_threads = f.threads;
                        commit_fault();
                      }});
+  }
+  const HopperFaultCase hopper_faults[] = {
+      {hopper_none, "none", ""},
+      {no_wait_for_copy, "no_wait_for_copy", "is read while a copy to it is in flight"},
+      {wait_of_other_warp, "wait_of_other_warp", "is read without a wait for the mbarrier at byte 24576"},
+      {copy_over_copy, "copy_over_copy", "to which another copy is in flight"},
+      {copy_over_unfenced, "copy_over_unfenced", "wrote without a fence_async_proxy"},
+      {copy_over_read, "copy_over_read", "data race: a copy overwrites"},
+      {product_of_copy_in_flight, "product_of_copy_in_flight", "to which a copy is in flight"},
+      {product_of_unfenced, "product_of_unfenced", "wrote without a fence_async_proxy"},
+      {product_of_unordered, "product_of_unordered", "data race: a product reads what thread"},
+      {write_during_product, "write_during_product", "nothing says that the product of warpgroup 0"},
+      {copy_during_product, "copy_during_product", "nothing says that the product of warpgroup 0"},
+      {too_few_bytes, "too_few_bytes", "lacks 0 of 1 arrivals and -128 bytes"},
+      {too_many_bytes, "too_many_bytes", "lacks 0 of 1 arrivals and 128 bytes"},
+      {too_many_arrivals, "too_many_arrivals", "more than 1 arrivals"},
+      {no_init_barrier, "no_init_barrier", "mbarrier"},
+      {no_init_fence, "no_init_fence", "no mbarrier_init_fence"},
+      {init_twice, "init_twice", "is initialised again"},
+      {no_mbarrier, "no_mbarrier", "where no mbarrier is"},
+      {mbarrier_overwritten, "mbarrier_overwritten", "is written, where an mbarrier is"},
+      {copy_over_mbarrier, "copy_over_mbarrier", "where an mbarrier is"},
+      {misaligned_box, "misaligned_box", "not aligned to 1024 bytes"},
+      {misaligned_map, "misaligned_map", "not at a multiple of 64"},
+      {no_map, "no_map", "is no tensor map"},
+      {other_rank, "other_rank", "of rank 4 by the tensor map of a tensor of rank 3"},
+      {copy_past_shared, "copy_past_shared", "passes its end, 32768"},
+      {copy_past_global, "copy_past_global", "past the end of an allocation"},
+      {copy_never_waited, "copy_never_waited", "the block ends with 1 copies"},
+      {other_descriptor, "other_descriptor", "start different products"},
+      {other_argument, "other_argument", "in wgmma_wait of"},
+      {no_descriptor, "no_descriptor", "is not one of wgmma_descriptor"},
+      {descriptor_in_row, "descriptor_in_row", "an operand of a product begins at"},
+      {descriptor_stride, "descriptor_stride", "has stride 512"},
+      {product_past_shared, "product_past_shared", "a product reads byte"},
+      {no_wgmma_fence, "no_wgmma_fence", "without a wgmma_fence"},
+      {no_wgmma_wait, "no_wgmma_wait", "with products that no wgmma_wait covers"},
+      {commits_differ, "commits_differ", "committed different numbers"},
+      {named_barrier_of_part, "named_barrier_of_part", "lanes of warp"},
+      {named_barrier_of_others, "named_barrier_of_others", "while others wait there for"},
+      {named_barrier_deadlock, "named_barrier_deadlock", "32 at named barriers"},
+      {take_without_give, "take_without_give", "256 for products or registers"},
+      {take_less, "take_less", "registers_take<224> by a warpgroup of 232 registers"},
+      {give_more, "give_more", "registers_give<48> by a warpgroup of 40 registers"},
+      {unordered_warps, "unordered_warps", "data race"},
+      {misaligned_shared16, "misaligned_shared16", "not aligned to 16 bytes"},
+      {shared16_past_end, "shared16_past_end", "store_shared16 at byte 32768"},
+  };
+  static_assert(sizeof hopper_faults / sizeof *hopper_faults == hopper_fault_count, "a case for each fault");
+  for (const HopperFaultCase& f : hopper_faults) {
+    cases.push_back({std::string("hopper_fault_") + f.name, "STANDIN_CAPABILITY=9.0", f.expected,
+                     [f] { commit_hopper_fault(f.fault); }});
   }
   return cases;
 }
@@ -922,6 +1333,7 @@ static bool passes(const Case& c) {
 }
 
 static int load_modules(int count, char** files) {
+  setenv("STANDIN_CAPABILITY", "9.0", 1);
   start();
   for (int i = 0; i < count; i++) {
     std::ifstream file(files[i]);
@@ -936,6 +1348,7 @@ static int load_modules(int count, char** files) {
 int main(int count, char** arguments) {
   const std::string first = count > 1 ? arguments[1] : "";
   if (first == "bench") {
+    setenv("STANDIN_CAPABILITY", "9.0", 1);
     bench();
     return 0;
   }
