@@ -193,7 +193,7 @@ const attentionStatistics = 3
 // gradient is statistics of the queries with dq, then dk and dv. The statistics are
 // all that it keeps in memory.
 func (a heads) gradient() kernel {
-	return kernel{4 * attentionStatistics * a.sequences() * a.length, a.gradLaunches}
+	return kernel{scratch: 4 * attentionStatistics * a.sequences() * a.length, launches: a.gradLaunches}
 }
 
 func (a heads) gradLaunches(m operands) []launch {

@@ -388,7 +388,7 @@ func TestGuardLooksBesideTheResult(t *testing.T) {
 		if !ok {
 			return k, false
 		}
-		return kernel{k.scratch, func(m operands) []launch {
+		return kernel{scratch: k.scratch, launches: func(m operands) []launch {
 			m.aside = nil
 			return k.launches(m)
 		}}, true

@@ -203,7 +203,7 @@ func sumKernel(samples, length, columns int) kernel {
 			return []launch{sumLaunch(m.out.ptr, m.in[0], samples, length, columns, chunk)}
 		}}
 	}
-	return kernel{4 * samples * chunks * columns, func(m operands) []launch {
+	return kernel{scratch: 4 * samples * chunks * columns, launches: func(m operands) []launch {
 		return []launch{
 			sumLaunch(m.scratch, m.in[0], samples, length, columns, chunk),
 			sumLaunch(m.out.ptr, tensor{ptr: m.scratch}, samples, chunks, columns, chunks),

@@ -87,7 +87,7 @@ func (n normalization) stats(eps float64) kernel {
 	if n.chunks > 1 || n.channels > pointThreads {
 		scratch = n.partials()
 	}
-	return kernel{scratch, func(m operands) []launch {
+	return kernel{scratch: scratch, launches: func(m operands) []launch {
 		if len(m.found) > 0 {
 			return n.foundStats(m, eps)
 		}
@@ -149,7 +149,7 @@ func (n normalization) gradSums(silu bool) kernel {
 	if n.chunks > 1 {
 		scratch = n.partials()
 	}
-	return kernel{scratch, func(m operands) []launch {
+	return kernel{scratch: scratch, launches: func(m operands) []launch {
 		if len(m.found) > 0 {
 			slots := m.found[0].len() / (n.images * 2 * n.channels)
 			return []launch{sumLaunch(m.out.ptr, m.found[0], n.images, slots, 2*n.channels, slots)}

@@ -30,7 +30,7 @@ func (d *device) tma(c call) (k kernel, ok bool) {
 func (p tmaProduct) bind(d *device, c call) kernel {
 	pass, _ := d.passOf(c)
 	other := d.bind(pass)
-	return kernel{max(other.scratch, p.scratch()), func(m operands) []launch {
+	return kernel{scratch: max(other.scratch, p.scratch()), kept: p.tapsBytes(), launches: func(m operands) []launch {
 		tiles := p.tilesFor(d, p.kernels(m.aside))
 		if len(tiles) == 0 || m.aside == nil && !p.takes(m) {
 			return other.launches(m)
@@ -291,7 +291,12 @@ func (p *tmaProduct) launches(d *device, m operands, tiles []tmaTile, whole kern
 	weights := w.rounded
 	if c.doubled {
 		weights = m.scratch
-		launches = append(launches, p.sumTaps(w, weights))
+		if m.kept != 0 {
+			weights = m.kept
+		}
+		sum := p.sumTaps(w, weights)
+		sum.once = m.kept != 0
+		launches = append(launches, sum)
 	}
 	tile := tiles[0]
 	if m.aside == nil {

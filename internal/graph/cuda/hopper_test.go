@@ -649,3 +649,70 @@ func TestTmaFallsBack(t *testing.T) {
 		t.Error("float32 operands are rounded")
 	}
 }
+
+// TestKeptWeights changes the weights of a program that keeps what it made of them.
+func TestKeptWeights(t *testing.T) {
+	d := hopper(t)
+	b := graph.NewBuilder(graph.Float32)
+	x := b.Input("x", graph.Float32, 8, 8, 8, 64)
+	w := b.Param("weight", graph.ConvWeight, graph.Init{Bound: 0.1}, 3, 3, 64, 128)
+	y := b.Conv(same, b.Upsample(x), w, b.Param("bias", graph.Vector, graph.Init{}, 128))
+	g, err := b.Finish(nil, map[string]*graph.Node{"y": y})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := &Backend{d}
+	s, err := backend.NewState(g.Layout, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	feeds := graph.Feeds{"x": make([]float32, 8*8*8*64)}
+	for i, v := range normals(float32s, 8, 8, 8, 64).Data {
+		feeds["x"].([]float32)[i] = float32(v)
+	}
+	results := map[bool][][]float32{}
+	for _, keep := range []bool{false, true} {
+		g.KeepWeights = keep
+		plan, err := graph.Compile(g, backend)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (plan.Kept > 0) != keep {
+			t.Errorf("keeping %t: %d words are kept", keep, plan.Kept)
+		}
+		p, err := backend.Load(plan, s, graph.EMA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.(*program).once); (n > 0) != keep {
+			t.Errorf("keeping %t: %d launches run once", keep, n)
+		}
+		for seed := range uint64(2) {
+			if err := s.Write(graph.EMA, g.Layout.InitialWeights(seed)); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := p.Run(t.Context(), feeds); err != nil {
+					t.Fatal(err)
+				}
+				y := make([]float32, 8*16*16*128)
+				if err := p.Output("y", y); err != nil {
+					t.Fatal(err)
+				}
+				results[keep] = append(results[keep], y)
+			}
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range results[false] {
+		if !slices.Equal(results[true][i], want) {
+			t.Errorf("run %d differs where weights are kept", i)
+		}
+	}
+	if slices.Equal(results[true][0], results[true][2]) {
+		t.Error("other weights give the same result")
+	}
+}

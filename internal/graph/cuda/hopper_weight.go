@@ -35,7 +35,7 @@ func (d *device) tmaWeight(c call) (k kernel, ok bool) {
 	if shares > 1 || w.phased {
 		scratch = 4 * shares * w.rows * w.columns
 	}
-	return kernel{max(scratch, otherwise.scratch), func(m operands) []launch {
+	return kernel{scratch: max(scratch, otherwise.scratch), launches: func(m operands) []launch {
 		if !d.copied(m.in...) || m.out.ptr%16 != 0 {
 			return otherwise.launches(m)
 		}

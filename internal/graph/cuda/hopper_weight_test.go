@@ -67,7 +67,7 @@ func (c boxedCase) compute(d *device, name string) (got []float64, err error) {
 	defer func() { families[0] = chosen }()
 	families[0] = func(d *device, op call) (kernel, bool) {
 		w, ok := boxedWeightOf(op)
-		return kernel{4 * c.shares * w.rows * w.columns, func(m operands) []launch {
+		return kernel{scratch: 4 * c.shares * w.rows * w.columns, launches: func(m operands) []launch {
 			return w.launches(m, name, c.shares)
 		}}, ok
 	}

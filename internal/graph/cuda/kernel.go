@@ -29,6 +29,7 @@ type operands struct {
 	out     tensor
 	in      []tensor
 	scratch kernels.Ptr
+	kept    kernels.Ptr // where weights are kept as the kernel wants them, or 0
 	// aside is what to leave beside the result, or nil; found is what others left
 	// for this instruction, one for each part of x, or none. See graph.Aside.
 	aside *aside
@@ -50,6 +51,8 @@ type launch struct {
 	block  int    // threads
 	shared int    // bytes of dynamic shared memory
 	params any    // points to a struct of package kernels
+	// once says that it makes what is kept of the weights alone.
+	once bool
 	// resident points to a struct of package kernels that the kernel reads from device
 	// memory, at a multiple of 256 bytes; its address goes to at, a field of params.
 	// Before that maps are encoded into it.
@@ -71,6 +74,7 @@ func (l launch) String() string {
 // kernel is how one operation on operands of known extents runs here.
 type kernel struct {
 	scratch  int // bytes of memory for this instruction alone
+	kept     int // bytes of what it makes of the weights, if that may be kept
 	launches func(m operands) []launch
 }
 
@@ -115,7 +119,7 @@ func (d *device) rounding(k kernel, at int, weights graph.Shape) kernel {
 	n := graph.Ref{Shape: weights}.Len()
 	room := align(2 * n)
 	inner := k.launches
-	return kernel{k.scratch + room, func(m operands) []launch {
+	return kernel{k.scratch + room, k.kept, func(m operands) []launch {
 		var before []launch
 		w := &m.in[at]
 		if w.rounded == 0 && w.bf16 {
@@ -183,7 +187,10 @@ func (d *device) stored(s graph.Shape) bool {
 }
 
 // Workspace is the memory of an operation's kernel, in elements of float32.
-func (b *Backend) Workspace(op graph.Op, out graph.Shape, in []graph.Shape, _ bool) (scratch, kept int) {
+func (b *Backend) Workspace(op graph.Op, out graph.Shape, in []graph.Shape, keep bool) (scratch, kept int) {
 	k, _ := b.device.kernel(op, out, slices.Clone(in))
-	return (k.scratch + 3) / 4, 0
+	if keep {
+		kept = (k.kept + 3) / 4
+	}
+	return (k.scratch + 3) / 4, kept
 }

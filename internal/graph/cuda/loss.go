@@ -39,7 +39,7 @@ func squaredError(n, size int) kernel {
 	if chunks > 1 {
 		scratch = 4 * n * chunks
 	}
-	return kernel{scratch, func(m operands) []launch {
+	return kernel{scratch: scratch, launches: func(m operands) []launch {
 		p := &kernels.SquaredErrorParams{
 			Pred: values(m.in[0]), Target: values(m.in[1]), Out: m.out.ptr, Extents: quads(size, m.in...),
 			Chunk: chunkElements, Chunks: int32(chunks), Divisor: float32(size),

@@ -233,7 +233,7 @@ type pass struct {
 
 // bind makes a pass a kernel.
 func (d *device) bind(p pass) kernel {
-	return kernel{d.scratch(p.product), func(m operands) []launch {
+	return kernel{scratch: d.scratch(p.product), launches: func(m operands) []launch {
 		t, result := p.choose(m.in), p.result(m)
 		shares := kernels.ConvShares{Sums: m.scratch, Count: int32(t.shares), Steps: int32(t.steps)}
 		launches := []launch{{

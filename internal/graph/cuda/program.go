@@ -33,6 +33,9 @@ type program struct {
 
 	convert []launch   // of inputs that kernels want in another element type
 	code    [][]launch // by instruction
+	once    []launch   // that make what is kept of the weights
+	kept    kernels.Ptr
+	made    int // what is kept is of the weights after so many changes
 	graph   *driver.Graph
 
 	doRun, doTimed, doOutput, doQueue func() error
@@ -77,7 +80,7 @@ func (b *Backend) load(plan *graph.Plan, s graph.State, weights graph.Arena) (*p
 	if plan.Graph.Trains() && st.arenas[graph.Grads] == 0 {
 		return nil, errors.New("cuda: the plan computes gradients, but the state was made without training")
 	}
-	p := &program{device: b.device, plan: plan, state: st, weights: weights, constants: map[float32]kernels.Ptr{}}
+	p := &program{device: b.device, plan: plan, state: st, weights: weights, made: -1, constants: map[float32]kernels.Ptr{}}
 	p.doRun, p.doTimed, p.doOutput, p.doQueue = p.runNow, p.timeNow, p.outputNow, p.queue
 	if err := b.device.Do(p.bind); err != nil {
 		return nil, errors.Join(p.explain(err), p.Close())
@@ -117,10 +120,11 @@ func (p *program) bind() (err error) {
 	}
 	values := p.constantValues()
 	constants := take(4 * len(values))
+	kept := take(4 * p.plan.Kept)
 	if p.memory, err = p.device.Alloc(int64(max(size, 1))); err != nil {
 		return err
 	}
-	p.feeds = p.memory + kernels.Ptr(feeds)
+	p.feeds, p.kept = p.memory+kernels.Ptr(feeds), p.memory+kernels.Ptr(kept)
 	for i := range p.inputs {
 		in := &p.inputs[i]
 		in.value.ptr = p.feeds + kernels.Ptr(in.offset)
@@ -147,9 +151,13 @@ func (p *program) bind() (err error) {
 		if err != nil {
 			return err
 		}
-		p.code = append(p.code, launches)
+		rest := slices.DeleteFunc(slices.Clone(launches), func(l launch) bool { return l.once })
+		if len(rest) < len(launches) {
+			p.once = append(p.once, slices.DeleteFunc(launches, func(l launch) bool { return !l.once })...)
+		}
+		p.code = append(p.code, rest)
 	}
-	all := slices.Concat(append([][]launch{p.convert}, p.code...)...)
+	all := slices.Concat(append([][]launch{p.convert, p.once}, p.code...)...)
 	if err := p.device.settle(all); err != nil {
 		return err
 	}
@@ -178,6 +186,9 @@ func (p *program) launches(instruction graph.Instruction) ([]launch, error) {
 	for i, r := range instruction.In {
 		shapes[i] = r.Shape
 		m.in = append(m.in, p.at(r))
+	}
+	if k := instruction.Kept; len(k.Shape) > 0 && k.Len() > 0 {
+		m.kept = p.kept + kernels.Ptr(4*k.Offset)
 	}
 	for _, r := range instruction.Found {
 		m.found = append(m.found, p.at(r))
@@ -282,7 +293,14 @@ func (p *program) upload() error {
 			return err
 		}
 	}
-	return p.state.refresh(p.weights)
+	if err := p.state.refresh(p.weights); err != nil {
+		return err
+	}
+	if changes := p.state.changes[p.weights]; len(p.once) > 0 && p.made != changes {
+		p.made = changes
+		return p.device.runAll(p.once)
+	}
+	return nil
 }
 
 // copyTo queues a copy of a value, whose element type may differ.

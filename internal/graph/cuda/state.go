@@ -22,6 +22,7 @@ type state struct {
 	// precision; stale says that they are behind.
 	rounded [2]kernels.Ptr
 	stale   [2]bool
+	changes [2]int // of Params and EMA so far
 
 	sum    kernels.Ptr // of gradients; made when first needed
 	summed bool        // since the last update
@@ -177,6 +178,7 @@ func (s *state) Write(a graph.Arena, src []float32) error {
 	return s.device.Do(func() error {
 		if int(a) < len(s.stale) {
 			s.stale[a] = true
+			s.changes[a]++
 		}
 		return s.device.stream.Write(s.arenas[a], driver.Bytes(src))
 	})
@@ -203,7 +205,11 @@ func (s *state) refresh(a graph.Arena) error {
 
 // stepped notes that an update was queued: it rounds the weights itself, not their
 // average.
-func (s *state) stepped() { s.stale[graph.EMA] = true }
+func (s *state) stepped() {
+	s.stale[graph.EMA] = true
+	s.changes[graph.Params]++
+	s.changes[graph.EMA]++
+}
 
 func (s *state) Accumulate(first bool, scale float64) error {
 	if s.arenas[graph.Grads] == 0 {

@@ -124,6 +124,9 @@ func (s *step) prepareSums() (err error) {
 func (s *step) queue(from *slot) error {
 	d, st := s.device, s.state
 	loss := s.at(s.plan.Outputs["loss"])
+	if err := d.runAll(s.once); err != nil {
+		return err
+	}
 	for part := range s.parts {
 		staged := from.staged + kernels.Ptr(part*s.feedBytes)
 		if err := d.stream.Copy(s.feeds, staged, int64(s.feedBytes)); err != nil {

@@ -293,7 +293,7 @@ func TestTunerTakesNoOtherBits(t *testing.T) {
 		if !ok {
 			return k, false
 		}
-		return kernel{k.scratch, func(m operands) []launch {
+		return kernel{scratch: k.scratch, launches: func(m operands) []launch {
 			launches := k.launches(m)
 			if p, ok := launches[0].params.(*kernels.ConvForwardParams); ok && strings.HasSuffix(launches[0].kernel, wrong) {
 				p.Result.Bias = 0
