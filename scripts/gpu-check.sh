@@ -277,6 +277,15 @@ part_bench() { # mode precision batch [most demanding set of kernels]
 	figures "$(echo "$line" | step_text)"
 }
 
+# untuned runs a part without what was tuned in an earlier run.
+part_untuned() { # part argument...
+	part=part_$1
+	shift
+	DDPM_CACHE=$(mktemp -d "$work/untuned.XXXXXX")
+	export DDPM_CACHE
+	"$part" "$@"
+}
+
 # step_text is a line of a benchmark in words.
 step_text() {
 	read -r line
@@ -497,7 +506,7 @@ parts() {
 	run conformance-tf32 required 120 conformance tf32
 	run training required 120 training
 	run runs-bf16 required 90 runs bf16
-	run train-bf16-$train-untuned optional 30 bench train bf16 "$train"
+	run train-bf16-$train-untuned optional 30 untuned bench train bf16 "$train"
 	run tune-$train optional 60 tune "$train"
 	run train-bf16-$train required 60 bench train bf16 "$train"
 	run train-bf16-$train-sm_80 optional 30 bench train bf16 "$train" sm_80

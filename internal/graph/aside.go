@@ -1,10 +1,13 @@
 package graph
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Leaving is a Backend some of whose kernels do, while their result is at hand, a part
-// of an operation that will read it: sums over pixels, for group normalisation. That
-// saves a pass over memory.
+// of an operation that will read it: sums over pixels, for group normalisation and
+// biases. That saves a pass over memory.
 type Leaving interface {
 	// Leaves is the memory, in elements of float32, of what the kernel of op leaves for
 	// reader, which reads its result as operand at; 0 if it leaves nothing.
@@ -40,10 +43,22 @@ func partial(op Op) (at []int, alone bool) {
 	switch heart.(type) {
 	case GroupNormStats:
 		return parts, true
+	case SumPixels, SumRows:
+		return []int{0}, true
 	case GroupNormGradSums:
 		return []int{len(parts) + 3}, false
 	}
 	return nil, false
+}
+
+// kind is the operation that stands for all whose part is the same: the sum of all rows
+// begins with those of each image.
+func kind(op Op) Op {
+	heart, _ := Unfuse(op)
+	if _, ok := heart.(SumRows); ok {
+		return SumPixels{}
+	}
+	return heart
 }
 
 // leave finds the steps that leave something, and by reader what it finds, in the
@@ -87,7 +102,7 @@ type leaver struct {
 // asideOf is what a step can leave for a reader of its result, nil for nothing. One
 // that depends on the result alone serves several readers.
 func (l *leaver) asideOf(by, reader *step, at int, alone bool) *aside {
-	if by.node != reader.in[at] || by.op == nil {
+	if _, isView := by.op.(View); isView || by.node != reader.in[at] || by.op == nil {
 		return nil
 	}
 	for _, n := range reader.in {
@@ -102,11 +117,10 @@ func (l *leaver) asideOf(by, reader *step, at int, alone bool) *aside {
 	before := l.left[by]
 	switch {
 	case before == nil && alone:
-		heart, _ := Unfuse(reader.op)
-		return &aside{op: heart, in: []*Node{by.node}, size: size, alone: true}
+		return &aside{op: kind(reader.op), in: []*Node{by.node}, size: size, alone: true}
 	case before == nil:
 		return &aside{op: reader.op, in: reader.in, size: size}
-	case before.alone && alone && before.size == size:
+	case before.alone && alone && before.size == size && reflect.TypeOf(before.op) == reflect.TypeOf(kind(reader.op)):
 		return before
 	}
 	return nil

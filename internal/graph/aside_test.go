@@ -7,9 +7,9 @@ import (
 	"ddpm/internal/graph"
 )
 
-// count is how many instructions of a plan leave something for statistics and for sums
-// of gradients, and how many find what was left for them.
-func count(p *graph.Plan) (stats, sums, found int) {
+// count is how many instructions of a plan leave something for statistics, for sums of
+// gradients and for plain ones, and how many find what was left for them.
+func count(p *graph.Plan) (stats, sums, plain, found int) {
 	for _, in := range p.Instructions {
 		if len(in.Found) > 0 {
 			found++
@@ -22,22 +22,25 @@ func count(p *graph.Plan) (stats, sums, found int) {
 			stats++
 		case graph.GroupNormGradSums:
 			sums++
+		case graph.SumPixels:
+			plain++
 		}
 	}
-	return stats, sums, found
+	return stats, sums, plain, found
 }
 
 func TestNormalisationsFindWhatIsLeft(t *testing.T) {
 	g := networkGraph(t, graph.Float32, "resnet")
-	stats, sums, found := count(compile(t, g, leaving{}))
+	stats, sums, plain, found := count(compile(t, g, leaving{}))
 	norms := 0
 	for _, in := range compile(t, g, scratchy{}).Instructions {
 		if _, ok := in.Op.(graph.GroupNormStats); ok {
 			norms++
 		}
 	}
-	if stats == 0 || sums == 0 || found <= norms {
-		t.Errorf("of %d normalisations, %d instructions leave statistics, %d sums of gradients, and %d find some", norms, stats, sums, found)
+	if stats == 0 || sums == 0 || plain == 0 || found <= norms {
+		t.Errorf("of %d normalisations, %d instructions leave statistics, %d sums of gradients, %d plain ones, and %d find some",
+			norms, stats, sums, plain, found)
 	}
 }
 

@@ -177,14 +177,14 @@ func (m *machine) leftBy(a *graph.Aside) symbols {
 	for _, r := range a.In {
 		operands = append(operands, m.at(r))
 	}
-	return applied(a.Op, a.Out.Len(), operands)
+	return applied(graph.Kind(a.Op), a.Out.Len(), operands)
 }
 
 // checkFound compares what an instruction finds with what was to be left for it. It
 // runs by its own operands all the same.
 func (m *machine) checkFound(i int, in graph.Instruction, operands []symbols) {
 	for _, r := range in.Found {
-		want := applied(in.Op, r.Len(), operands)
+		want := applied(graph.Kind(in.Op), r.Len(), operands)
 		if !slices.Equal(m.at(r), want) {
 			m.t.Errorf("instruction %d, %T: what was left for it was overwritten, or computed of other operands", i, in.Op)
 		}

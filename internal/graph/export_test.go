@@ -12,5 +12,6 @@ func (o Output) Node() *Node               { return o.node }
 
 var (
 	Children = children
+	Kind     = kind
 	OpOf     = opOf
 )

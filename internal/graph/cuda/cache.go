@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -64,19 +63,27 @@ func cacheOf(gpu driver.DeviceInfo) (*cache, error) {
 	return c, nil
 }
 
-// revision is that of the sources, as far as the build knows it.
+// revision is that of the sources. Where the build does not know it, or they were changed
+// since, it is the program's own size and time.
 func revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	var parts []string
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" || s.Key == "vcs.modified" {
-			parts = append(parts, s.Value)
+	settings := map[string]string{}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			settings[s.Key] = s.Value
 		}
 	}
-	return strings.Join(parts, " ")
+	if commit := settings["vcs.revision"]; commit != "" && settings["vcs.modified"] == "false" {
+		return commit
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	program, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d bytes of %s", program.Size(), program.ModTime().UTC().Format(time.RFC3339Nano))
 }
 
 var noWord = regexp.MustCompile(`[^A-Za-z0-9]+`)

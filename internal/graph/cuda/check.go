@@ -120,7 +120,12 @@ func guarded(o graph.Options, anew bool) (*Backend, error) {
 			return nil, errors.Join(guardErr, b.Close())
 		}
 		_ = b.Close() // nothing works on a lost context
+		unseen := b.device.unchecked(faulty.kernel)
 		if b, err = start(o); err != nil {
+			// Each start would find but one of the kernels that fault.
+			if failed := cache.update(func(f *findings) { f.keep(unseen) }); failed != nil {
+				note(failed.Error())
+			}
 			return nil, fmt.Errorf("%w; the GPU cannot be opened again in this process: %w; %s", faulty, err, advice)
 		}
 	}
@@ -128,6 +133,17 @@ func guarded(o graph.Options, anew bool) (*Backend, error) {
 		b.device.report(note, known.Checks)
 	}
 	return b, nil
+}
+
+// unchecked are verdicts on the kernels without one: they may do as one that faulted.
+func (d *device) unchecked(faulted string) map[string]graph.KernelCheck {
+	all := map[string]graph.KernelCheck{}
+	for _, c := range d.checks() {
+		if _, known := d.verdicts[c.kernel]; !known && c.kernel != faulted {
+			all[c.kernel] = graph.KernelCheck{Kernel: c.kernel, Wrong: "it was not compared, since " + faulted + " faulted before"}
+		}
+	}
+	return all
 }
 
 // report notes which kernels are not used; before holds what was known at the start.
@@ -332,6 +348,22 @@ func (l *lab) judge(p *comparison, v *graph.KernelCheck) error {
 	if err != nil {
 		return fmt.Errorf("what %s is compared with: %w", p.kernel, err)
 	}
+	// In a network blocks go on from tile to tile and use their memory over and over.
+	// Here there are too few tiles, unless a single block has them all.
+	for _, single := range []bool{false, true} {
+		l.single = single
+		err := l.judgeLaunched(p, v, want[0])
+		l.single = false
+		if err != nil || v.Wrong != "" {
+			return err
+		}
+	}
+	return nil
+}
+
+// judgeLaunched compares the tested kernel with what it should compute.
+func (l *lab) judgeLaunched(p *comparison, v *graph.KernelCheck, result []byte) error {
+	var launches []launch
 	l.among(true, p.kernel, func() { launches = p.tested.launches(p.m) })
 	if !slices.ContainsFunc(launches, func(one launch) bool { return one.kernel == p.kernel }) {
 		v.Wrong = fmt.Sprintf("it does not run for %v", p)
@@ -348,13 +380,14 @@ func (l *lab) judge(p *comparison, v *graph.KernelCheck) error {
 		v.Wrong = oneLine(err)
 		return nil
 	}
-	p.weigh(v, "", p.m.out, got[0], want[0])
+	p.weigh(v, "", p.m.out, got[0], result)
 	if p.aside == nil {
 		return nil
 	}
 	alone := p.read
 	alone.found = nil
-	if want, err = l.compute(p.reader.launches(alone), p.read.out); err == nil {
+	want, err := l.compute(p.reader.launches(alone), p.read.out)
+	if err == nil {
 		got, err = l.compute(p.reader.launches(p.read), p.read.out)
 	}
 	if err == nil {

@@ -235,6 +235,20 @@ func TestGuardAfterAFaultThatStays(t *testing.T) {
 	g.noted("CUDA_ERROR_LAUNCH_FAILED")
 }
 
+// Where the GPU cannot be opened again, kernels that were not compared yet are not used:
+// each of them might cost a start of its own.
+func TestUncheckedKernels(t *testing.T) {
+	d := hopper(t)
+	d.verdicts = map[string]graph.KernelCheck{"tma_weight_1": {Kernel: "tma_weight_1"}}
+	unseen := d.unchecked("tma_conv_forward_32x8")
+	for _, c := range allChecks() {
+		known := c.kernel == "tma_weight_1" || c.kernel == "tma_conv_forward_32x8"
+		if v := unseen[c.kernel]; (v.Wrong == "") != known {
+			t.Errorf("%s: %+v", c.kernel, v)
+		}
+	}
+}
+
 // Without a file the next process would run into it again.
 func TestGuardAfterAFaultThatIsNotKept(t *testing.T) {
 	g := newGuardTest(t)
@@ -460,6 +474,41 @@ func TestDifference(t *testing.T) {
 		}
 		if got := difference(driver.Bytes(narrow[0]), driver.Bytes(narrow[1]), true); math.Abs(got-c.worst) > 1e-2*c.worst {
 			t.Errorf("%v instead of %v in bfloat16 is off by %g, want %g", c.got, c.want, got, c.worst)
+		}
+	}
+}
+
+// TestGuardFillsMemoryAgain is about mistakes that show where a block fills a place of its
+// shared memory for the second time: some check of each kernel must have it do so.
+func TestGuardFillsMemoryAgain(t *testing.T) {
+	d := hopper(t)
+	d.single = true
+	again := map[string]bool{}
+	for _, c := range allChecks() {
+		p := d.compare(c, 1<<20)
+		if p.wrong != "" {
+			t.Fatalf("%s: %s", c.kernel, p.wrong)
+		}
+		d.among(true, c.kernel, func() {
+			for _, l := range p.tested.launches(p.m) {
+				switch params := l.params.(type) {
+				case *kernels.TmaConvNormParams:
+					tiles := params.Conv.TilesN * params.Conv.TilesY * params.Conv.TilesX * params.Conv.TilesC * params.Conv.Pieces
+					again[l.kernel] = again[l.kernel] || l.grid[0] == 1 && tiles > params.Conv.BoxStages
+				case *kernels.TmaConvParams:
+					tiles := params.TilesN * params.TilesY * params.TilesX * params.TilesC * params.Pieces
+					again[l.kernel] = again[l.kernel] || l.grid[0] == 1 && tiles > params.BoxStages
+				case *kernels.TmaWeightParams:
+					w, _ := boxedWeightOf(callOf(c.op, c.out, c.in))
+					steps := w.rowBoxes() * w.h * w.imageBoxes()
+					again[l.kernel] = again[l.kernel] || l.grid[1] == 1 && steps > weightStages[w.taps].count
+				}
+			}
+		})
+	}
+	for _, c := range allChecks() {
+		if !again[c.kernel] {
+			t.Errorf("no check of %s fills its memory again", c.kernel)
 		}
 	}
 }

@@ -46,6 +46,9 @@ type device struct {
 	compiled      time.Duration
 	noteSlowStart func()
 	residence     *residence
+	// single has kernels of the set sm_90a run in as few blocks as they can, each of which
+	// then does all there is to do.
+	single bool
 	// blocking says that kernels run one by one, each waited for, so that an error
 	// names its kernel.
 	blocking bool
@@ -251,8 +254,11 @@ func (d *device) prepare(l launch) error {
 	if l.shared <= max(plainShared, d.allowed[l.kernel]) {
 		return nil
 	}
+	if err := f.AllowShared(l.shared); err != nil {
+		return err
+	}
 	d.allowed[l.kernel] = l.shared
-	return f.AllowShared(l.shared)
+	return nil
 }
 
 // residence is device memory for resident structs. No place in it is given twice: the

@@ -194,18 +194,28 @@ const (
 	sumLanes    = 16
 )
 
-// sumKernel sums x [samples,length,columns] over length.
+// sumKernel sums x [samples,length,columns] over length, or what was left of x:
+// sums of neighbouring rows of it.
 func sumKernel(samples, length, columns int) kernel {
 	chunk := max(leastSummed, pieces(length, mostSums))
 	chunks := pieces(length, chunk)
-	if chunks == 1 {
-		return kernel{launches: func(m operands) []launch {
-			return []launch{sumLaunch(m.out.ptr, m.in[0], samples, length, columns, chunk)}
-		}}
+	scratch := 0
+	if chunks > 1 {
+		scratch = 4 * samples * chunks * columns
 	}
-	return kernel{scratch: 4 * samples * chunks * columns, launches: func(m operands) []launch {
+	return kernel{scratch: scratch, launches: func(m operands) []launch {
+		x, length, chunk := m.in[0], length, chunk
+		if len(m.found) > 0 {
+			x = m.found[0]
+			length = x.len() / (samples * columns)
+			chunk = max(leastSummed, pieces(length, chunks))
+		}
+		chunks := pieces(length, chunk)
+		if chunks == 1 {
+			return []launch{sumLaunch(m.out.ptr, x, samples, length, columns, chunk)}
+		}
 		return []launch{
-			sumLaunch(m.scratch, m.in[0], samples, length, columns, chunk),
+			sumLaunch(m.scratch, x, samples, length, columns, chunk),
 			sumLaunch(m.out.ptr, tensor{ptr: m.scratch}, samples, chunks, columns, chunks),
 		}
 	}}

@@ -251,19 +251,30 @@ func (c opTest) name() string {
 	return strings.Join(parts, "_")
 }
 
-// compute runs the kernels of the operation.
-func (c opTest) compute(d *device) (got []float64, err error) {
-	shapes := make([]graph.Shape, len(c.in))
-	for i, v := range c.in {
+func shapesIn(values []value) []graph.Shape {
+	shapes := make([]graph.Shape, len(values))
+	for i, v := range values {
 		shapes[i] = v.Shape
 	}
+	return shapes
+}
+
+// compute runs the kernels of the operation.
+func (c opTest) compute(d *device) (got []float64, err error) {
+	got, _, err = c.leaving(d, nil, 0)
+	return got, err
+}
+
+// leaving also has them leave so many values for a reader, if there is one.
+func (c opTest) leaving(d *device, reader graph.Op, size int) (got, left []float64, err error) {
+	shapes := shapesIn(c.in)
 	shape, err := c.op.Infer(shapes)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	k, ok := d.kernel(c.op, shape, shapes)
 	if !ok {
-		return nil, fmt.Errorf("no kernel for %T", c.op)
+		return nil, nil, fmt.Errorf("no kernel for %T", c.op)
 	}
 	m := &memory{device: d}
 	defer m.free()
@@ -271,14 +282,14 @@ func (c opTest) compute(d *device) (got []float64, err error) {
 	for _, v := range c.in {
 		operand, err := m.put(v)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		o.in = append(o.in, operand)
 	}
 	for _, v := range c.found {
 		left, err := m.put(v)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		o.found = append(o.found, left)
 	}
@@ -287,20 +298,32 @@ func (c opTest) compute(d *device) (got []float64, err error) {
 	if c.over > 0 {
 		o.out.ptr, shift = o.in[c.over-1].ptr, c.in[c.over-1].shift
 	} else if o.out.ptr, err = m.room(o.out.len()*c.out.size(), shift); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	scratch := tensor{shape: graph.Shape{(k.scratch + 3) / 4}}
 	if scratch.ptr, err = m.room(4*scratch.len(), 0); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	o.scratch = scratch.ptr
+	if reader != nil {
+		o.aside = &aside{op: reader, in: []tensor{o.out}, out: tensor{shape: graph.Shape{size}}}
+		if o.aside.out.ptr, err = m.room(4*size, 0); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := d.launchAll(k.launches(o)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if _, err := m.get(scratch, 0); err != nil {
-		return nil, fmt.Errorf("scratch memory: %w", err)
+		return nil, nil, fmt.Errorf("scratch memory: %w", err)
 	}
-	return m.get(o.out, shift)
+	if reader != nil {
+		if left, err = m.get(o.aside.out, 0); err != nil {
+			return nil, nil, fmt.Errorf("what is left: %w", err)
+		}
+	}
+	got, err = m.get(o.out, shift)
+	return got, left, err
 }
 
 func (d *device) launchAll(launches []launch) error {

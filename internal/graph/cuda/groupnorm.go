@@ -182,17 +182,22 @@ func (n normalization) gradData(silu, adds bool) kernel {
 			residual = rest[5]
 			others = append(others, residual)
 		}
+		var left kernels.Ptr
+		if m.aside != nil {
+			left = m.aside.out.ptr
+		}
 		a := n.access(m, others...)
 		s := sheetOf(n.channels, a, pointThreads)
 		return []launch{n.launch("norm_grad_data", a, s, &kernels.NormGradDataParams{
 			A: values(x), B: values(y), Stats: rest[0].ptr, Gamma: rest[1].ptr, Beta: rest[2].ptr,
-			Dy: values(dy), Sums: sums.ptr, Residual: values(residual), Dx: values(m.out),
+			Dy: values(dy), Sums: sums.ptr, Residual: values(residual), Dx: values(m.out), Left: left,
 			Extents: n.extents(s), Silu: flag(silu),
 		})}
 	}}
 }
 
-// Leaves is the memory of the moments and sums that convolutions leave.
+// Leaves is the memory of the moments and sums that convolutions leave, and of the
+// gradient's sums over each chunk of an image that the normalisation leaves for biases.
 func (b *Backend) Leaves(op graph.Op, out graph.Shape, in []graph.Shape, reader graph.Op, _ int, readerIn []graph.Shape) int {
 	if len(out) != 4 {
 		return 0
@@ -206,6 +211,10 @@ func (b *Backend) Leaves(op graph.Op, out graph.Shape, in []graph.Shape, reader 
 			return 0
 		}
 		return n * b.device.tmaMoments(c) * 2 * channels / quad
+	case graph.SumPixels, graph.SumRows:
+		if by, ok := c.heart.(graph.GroupNormGradData); ok {
+			return n * normOf(c, by.Groups).chunks * channels
+		}
 	case graph.GroupNormGradSums:
 		if readerIn[0][3]%vector != 0 {
 			return 0 // a part of x is not bfloat16

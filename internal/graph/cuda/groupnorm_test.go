@@ -221,3 +221,81 @@ func TestGroupNormOfWhatIsFound(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// chunkSums are the sums of each channel over chunks of an image's pixels.
+func chunkSums(x graph.Operand, chunk int) value {
+	images, pixels, channels := image(x.Shape)
+	chunks := pieces(pixels, chunk)
+	v := value{Operand: graph.Operand{Shape: graph.Shape{images * chunks * channels}}}
+	v.Data = make([]float64, v.Shape[0])
+	for i, e := range x.Data {
+		pixel := i / channels
+		v.Data[(pixel/pixels*chunks+pixel%pixels/chunk)*channels+i%channels] += e
+	}
+	return v
+}
+
+// TestSumsOfWhatIsFound sums what a normalisation's gradient left.
+func TestSumsOfWhatIsFound(t *testing.T) {
+	for _, c := range []struct {
+		shape []int
+		chunk int
+	}{{[]int{2, 8, 8, 24}, 16}, {[]int{3, 5, 5, 3}, 4}, {[]int{9, 40, 40, 8}, 5}, {[]int{300, 2, 2, 8}, 1}} {
+		x, junk := normals(float32s, c.shape...), spreadOf(float32s, 0, 1, c.shape...)
+		for _, op := range []graph.Op{graph.SumPixels{}, graph.SumRows{}} {
+			test := opTest{op: op, in: []value{junk}, of: []value{x}, found: []value{chunkSums(x.Operand, c.chunk)}, tolerance: 2e-6}
+			t.Run(test.name(), test.run)
+		}
+	}
+}
+
+// TestGroupNormGradLeavesSums compares what the gradient leaves with its own result.
+func TestGroupNormGradLeavesSums(t *testing.T) {
+	for _, c := range []struct {
+		s      storage
+		parts  [][]int
+		groups int
+	}{
+		{bfloat16s, [][]int{{2, 32, 32, 64}}, 32},
+		{bfloat16s, [][]int{{3, 4, 4, 96}}, 32},
+		{float32s, [][]int{{1, 41, 41, 13}}, 13},
+		{float32s, [][]int{{1, 3, 3, 517}}, 11},
+		{float32s, [][]int{{1, 2, 2, 4112}}, 257},
+		{bfloat16s, [][]int{{2, 24, 24, 24}, {2, 24, 24, 40}}, 4},
+	} {
+		shape, channels := graph.Shape(c.parts[0]).Clone(), 0
+		var in []value
+		for _, part := range c.parts {
+			in = append(in, normals(c.s, part...))
+			channels += part[3]
+		}
+		shape[3] = channels
+		var op graph.Op = graph.GroupNormGradData{Groups: c.groups, SiLU: true}
+		if len(in) > 1 {
+			op = graph.Joined{Of: op}
+		}
+		op = graph.Plus{Of: op}
+		in = append(in, spreadOf(float32s, 0.5, 0.1, shape[0], c.groups, 2), spreadOf(float32s, 1, 0.3, channels), spreadOf(float32s, 0, 1, channels),
+			spreadOf(c.s, 0, 1, shape...), spreadOf(float32s, 0, 1, shape[0], 2, channels), spreadOf(c.s, 0, 2, shape...))
+		test := opTest{op: op, in: in, out: c.s}
+		t.Run(test.name(), func(t *testing.T) {
+			d := deviceFor(t)
+			n := normOf(callOf(op, shape, shapesIn(in)), c.groups)
+			var dx, left []float64
+			if err := d.Do(func() (err error) {
+				dx, left, err = test.leaving(d, graph.SumPixels{}, shape[0]*n.chunks*channels)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			want := chunkSums(graph.Operand{Shape: shape, Data: dx}, n.chunk)
+			rounding := 1e-6
+			if c.s == bfloat16s {
+				rounding = 4e-3 // of what was summed before it was rounded
+			}
+			if err := near(left, want.Data, rounding, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

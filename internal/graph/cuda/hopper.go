@@ -310,6 +310,10 @@ func (p *tmaProduct) launches(d *device, m operands, tiles []tmaTile, whole kern
 	box, stages, shared := c.shared(tile)
 	images, rows, columns, channels := c.tiles(tile)
 	_, pitch := c.box(tile)
+	blocks := d.Info.Processors
+	if d.single {
+		blocks = 1
+	}
 	params := &kernels.TmaConvParams{
 		Y: m.out.ptr, Bias: bias, PerSample: perSample, Residual: residual,
 		ImageStride: int64(c.out.image * c.channels), RowStride: int64(c.out.row * c.channels), ColumnStride: int64(c.out.column * c.channels),
@@ -323,7 +327,7 @@ func (p *tmaProduct) launches(d *device, m operands, tiles []tmaTile, whole kern
 	}
 	l := launch{
 		kernel: names + "_" + tile.name, block: tmaThreads, shared: shared, params: params,
-		grid:     [3]int{min(images*rows*columns*channels*plan.counts.pieces, d.Info.Processors), 1, 1},
+		grid:     [3]int{min(images*rows*columns*channels*plan.counts.pieces, blocks), 1, 1},
 		resident: &plan.table, at: &params.Table,
 		maps: []tensorMap{{c.weightsMap(weights), &plan.table.Weights.Words}},
 	}
@@ -405,15 +409,15 @@ func tmaCases() []check {
 		return c
 	}
 	return []check{
-		forward("32x8", same, 8, 4, 8, 64, 128, 3, nil),
-		forward("16x8", same, 8, 4, 8, 64, 128, 3, stats),
-		forward("8x16", same, 16, 4, 4, 64, 128, 3, stats),
+		forward("32x8", same, 8, 16, 8, 64, 128, 3, nil),
+		forward("16x8", same, 8, 8, 8, 64, 128, 3, stats),
+		forward("8x16", same, 16, 8, 4, 64, 128, 3, stats),
 		forward("8x16", same, 16, 4, 4, 256, 128, 3, nil), // in shares
-		data("32x8", same, 8, 4, 8, 128, 64, 3, nil),
-		data("16x8", same, 8, 4, 8, 128, 64, 3, nil),
-		data("8x16", same, 16, 4, 4, 128, 64, 3, nil),
-		data("16x8", same, 8, 4, 8, 128, 64, 3, sums),
-		data("8x16", same, 16, 4, 4, 128, 64, 3, sums),
+		data("32x8", same, 8, 16, 8, 128, 64, 3, nil),
+		data("16x8", same, 8, 8, 8, 128, 64, 3, nil),
+		data("8x16", same, 16, 8, 4, 128, 64, 3, nil),
+		data("16x8", same, 8, 8, 8, 128, 64, 3, sums),
+		data("8x16", same, 16, 8, 4, 128, 64, 3, sums),
 		// Enough tiles that the largest is the best.
 		forward("32x8", point, 8, 32, 32, 64, 384, 1, stats),
 		data("32x8", point, 8, 32, 32, 384, 64, 1, sums),

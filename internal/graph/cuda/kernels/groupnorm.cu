@@ -468,7 +468,7 @@ KERNEL BOUNDS(256, 3) norm_grad_sums_f32(NormGradSumsParams p) { norm_grad_sums(
 KERNEL BOUNDS(256, 3) norm_grad_sums_any(NormGradSumsParams p) { norm_grad_sums(Single{}, p); }
 
 // NormGradDataParams: sums [N,2,C] are those over all pixels. dx [N,H,W,C] receives the gradient, plus residual unless
-// its data is null; residual may be dx.
+// its data is null; residual may be dx. left [N,chunks,C], unless it is null, receives the sums of what dx receives.
 struct NormGradDataParams {
   Values a, b;
   const float* stats;
@@ -478,6 +478,7 @@ struct NormGradDataParams {
   const float* sums;
   Values residual;
   Values dx;
+  float* left;
   NormExtents extents;
   int silu;
 };
@@ -489,6 +490,7 @@ DEV void norm_grad_data(Access access, const NormGradDataParams& p) {
   constexpr int most_groups = W * norm_threads;  // that the channels of a slab can belong to
   SHARED float tilt[most_groups];
   SHARED float level[most_groups];
+  SHARED float shared[W][norm_threads];
   const NormExtents& e = p.extents;
   const NormPlace at = norm_place(access, e);
   const float* stats = p.stats + (i64)at.image * e.groups * 2;
@@ -521,53 +523,71 @@ DEV void norm_grad_data(Access access, const NormGradDataParams& p) {
     }
   }
   barrier();
-  if (!at.active) {
-    return;
-  }
-  const NormInput x = norm_input(p.a, p.b, e, at);
-  const i64 y = (i64)at.image * e.pixels * e.channels + at.channel;
-  float scale[W], shift[W], slope[W], offset[W];
+  float total[W];
 #pragma unroll
   for (int i = 0; i < W; i++) {
-    const int group = divide(at.channel + i, e.group_width);
-    scale[i] = p.gamma[at.channel + i] * stats[2 * group + 1];
-    shift[i] = fma(-stats[2 * group], scale[i], p.beta[at.channel + i]);
-    slope[i] = tilt[group - first_group];
-    offset[i] = level[group - first_group];
+    total[i] = 0;
   }
-  const bool adds = p.residual.data != nullptr;
-  for (int pixel = at.begin + at.row; pixel < at.end; pixel += ahead * e.rows) {
-    typename Access::Raw raw_x[ahead], raw_dy[ahead], raw_residual[ahead];
+  if (at.active) {
+    const NormInput x = norm_input(p.a, p.b, e, at);
+    const i64 y = (i64)at.image * e.pixels * e.channels + at.channel;
+    float scale[W], shift[W], slope[W], offset[W];
 #pragma unroll
-    for (int k = 0; k < ahead; k++) {
-      if (pixel + k * e.rows < at.end) {
-        const i64 element = y + (i64)(pixel + k * e.rows) * e.channels;
-        raw_x[k] = fetch(access, x.part, x.first + (i64)(pixel + k * e.rows) * x.stride);
-        raw_dy[k] = fetch(access, p.dy, element);
-        if (adds) {
-          raw_residual[k] = fetch(access, p.residual, element);
+    for (int i = 0; i < W; i++) {
+      const int group = divide(at.channel + i, e.group_width);
+      scale[i] = p.gamma[at.channel + i] * stats[2 * group + 1];
+      shift[i] = fma(-stats[2 * group], scale[i], p.beta[at.channel + i]);
+      slope[i] = tilt[group - first_group];
+      offset[i] = level[group - first_group];
+    }
+    const bool adds = p.residual.data != nullptr;
+    for (int pixel = at.begin + at.row; pixel < at.end; pixel += ahead * e.rows) {
+      typename Access::Raw raw_x[ahead], raw_dy[ahead], raw_residual[ahead];
+#pragma unroll
+      for (int k = 0; k < ahead; k++) {
+        if (pixel + k * e.rows < at.end) {
+          const i64 element = y + (i64)(pixel + k * e.rows) * e.channels;
+          raw_x[k] = fetch(access, x.part, x.first + (i64)(pixel + k * e.rows) * x.stride);
+          raw_dy[k] = fetch(access, p.dy, element);
+          if (adds) {
+            raw_residual[k] = fetch(access, p.residual, element);
+          }
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < ahead; k++) {
+        if (pixel + k * e.rows < at.end) {
+          float v[W], dz[W], sum[W];
+          unpack(access, raw_x[k], v);
+          unpack(access, raw_dy[k], dz);
+          if (adds) {
+            unpack(access, raw_residual[k], sum);
+          }
+#pragma unroll
+          for (int i = 0; i < W; i++) {
+            if (p.silu) {
+              dz[i] *= silu_slope_for(access, fma(v[i], scale[i], shift[i]));
+            }
+            const float dx = fma(dz[i], scale[i], -fma(v[i], slope[i], offset[i]));
+            v[i] = adds ? dx + sum[i] : dx;
+          }
+#pragma unroll
+          for (int i = 0; i < W; i++) {
+            total[i] += v[i];
+          }
+          store(access, p.dx, y + (i64)(pixel + k * e.rows) * e.channels, v);
         }
       }
     }
+  }
+  if (p.left == nullptr) {
+    return;
+  }
+  fold_rows(total, shared, at.row, e.rows, e.lanes, Sums<W>{});
+  if (at.row == 0 && at.active) {
 #pragma unroll
-    for (int k = 0; k < ahead; k++) {
-      if (pixel + k * e.rows < at.end) {
-        float v[W], dz[W], sum[W];
-        unpack(access, raw_x[k], v);
-        unpack(access, raw_dy[k], dz);
-        if (adds) {
-          unpack(access, raw_residual[k], sum);
-        }
-#pragma unroll
-        for (int i = 0; i < W; i++) {
-          if (p.silu) {
-            dz[i] *= silu_slope_for(access, fma(v[i], scale[i], shift[i]));
-          }
-          const float dx = fma(dz[i], scale[i], -fma(v[i], slope[i], offset[i]));
-          v[i] = adds ? dx + sum[i] : dx;
-        }
-        store(access, p.dx, y + (i64)(pixel + k * e.rows) * e.channels, v);
-      }
+    for (int i = 0; i < W; i++) {
+      p.left[(i64)block_x() * e.channels + at.channel + i] = total[i];
     }
   }
 }

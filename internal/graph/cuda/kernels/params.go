@@ -343,7 +343,7 @@ type NormFoundParams struct {
 	Epsilon float32
 }
 
-// NormGradDataParams is the struct in groupnorm.cu: 160 bytes.
+// NormGradDataParams is the struct in groupnorm.cu: 168 bytes.
 type NormGradDataParams struct {
 	A        Values
 	B        Values
@@ -354,6 +354,7 @@ type NormGradDataParams struct {
 	Sums     Ptr
 	Residual Values
 	Dx       Values
+	Left     Ptr
 	Extents  NormExtents
 	Silu     int32
 }
