@@ -1,6 +1,6 @@
 # Go alone builds, tests and runs everything; make only gives the commands names.
 .PHONY: build test lint bench bench-vs-torch golden generate clean
-.PHONY: cuda cuda-env standin standin-env test-cuda door kernels kernels-check ptxcheck gpu-bundle gpu-check image
+.PHONY: cuda cuda-env standin standin-env test-cuda test-standin mutations door kernels kernels-check ptxcheck gpu-bundle gpu-check image
 
 build: ## the program, for the CPU, into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ddpm ./cmd/ddpm
@@ -57,7 +57,12 @@ standin-env: door standin ## cuda-env, with the stand-in as the driver
 test-cuda: door standin ## the CUDA backend, without a GPU, and that its tests can fail
 	$(export_standin) && go vet -tags gpu ./... && go test -count=1 -tags gpu ./$(CUDA)/... \
 		&& go test -count=1 -tags gpu -run GPU ./internal/model ./internal/train ./cmd/ddpm
+	$(MAKE) -j2 -Otarget test-standin mutations
+
+test-standin: ## that the stand-in tells what is wrong with kernels
 	$(CUDA)/standin/test.sh build/standin-test
+
+mutations: door ## that tests fail where a kernel is wrong
 	$(export_standin) && $(CUDA)/mutations.sh build/mutations
 
 door: $(DOOR_BUILD)/libcuda.a

@@ -19,7 +19,7 @@ go test -c -tags gpu -o "$out/cuda.test" .
 # passes runs the tests that PATTERN names on the kernels as they are in $kernels.
 passes() {
   standin/build.sh "$out" "$kernels"
-  DDPM_LIBCUDA=$out/libcuda.so.1 timeout 300 "$out/cuda.test" -test.run "$1" > "$out/said" 2>&1
+  DDPM_LIBCUDA=$out/libcuda.so.1 timeout 300 "$out/cuda.test" -test.failfast -test.run "$1" > "$out/said" 2>&1
 }
 
 fresh() {
