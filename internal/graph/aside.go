@@ -10,8 +10,8 @@ import (
 // biases. That saves a pass over memory.
 type Leaving interface {
 	// Leaves is the memory, in elements of float32, of what the kernel of op leaves for
-	// reader, which reads its result as operand at; 0 if it leaves nothing.
-	Leaves(op Op, out Shape, in []Shape, reader Op, at int, readerIn []Shape) int
+	// reader, which reads its result; 0 if it leaves nothing.
+	Leaves(op Op, out Shape, in []Shape, reader Op, readerIn []Shape) int
 }
 
 // Aside is a part of an operation that the kernel of another instruction computes.
@@ -110,7 +110,7 @@ func (l *leaver) asideOf(by, reader *step, at int, alone bool) *aside {
 			return nil // an operand that is not there yet
 		}
 	}
-	size := l.backend.Leaves(by.op, by.node.Shape(), shapesOf(by.in), reader.op, at, shapesOf(reader.in))
+	size := l.backend.Leaves(by.op, by.node.Shape(), shapesOf(by.in), reader.op, shapesOf(reader.in))
 	if size == 0 {
 		return nil
 	}

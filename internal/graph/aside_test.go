@@ -52,7 +52,7 @@ func (joining) Fuses(op graph.Op, _ []graph.Shape) bool {
 	return f == graph.Fusion{Joined: true}
 }
 
-func (joining) Leaves(op graph.Op, _ graph.Shape, _ []graph.Shape, _ graph.Op, _ int, _ []graph.Shape) int {
+func (joining) Leaves(op graph.Op, _ graph.Shape, _ []graph.Shape, _ graph.Op, _ []graph.Shape) int {
 	if _, ok := op.(graph.Conv2D); ok {
 		return 32
 	}

@@ -271,7 +271,7 @@ func (scratchy) Workspace(op graph.Op, out graph.Shape, _ []graph.Shape, keep bo
 // leaving is a device whose kernels leave something of some size wherever they may.
 type leaving struct{ scratchy }
 
-func (leaving) Leaves(op graph.Op, out graph.Shape, _ []graph.Shape, _ graph.Op, _ int, _ []graph.Shape) int {
+func (leaving) Leaves(op graph.Op, out graph.Shape, _ []graph.Shape, _ graph.Op, _ []graph.Shape) int {
 	return int(symbol(fmt.Sprintf("%T", op), out) % 40)
 }
 

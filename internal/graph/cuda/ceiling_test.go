@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"os"
 	"strings"
 	"testing"
 
@@ -21,15 +20,13 @@ var (
 // Each kernel of products computes what its operands make, in as many rounds as it is
 // asked for; a speed is of some device that exists.
 func TestCeilings(t *testing.T) {
-	if os.Getenv("DDPM_LIBCUDA") != "" {
-		t.Setenv("STANDIN_DEVICES", "2")
-		t.Setenv("STANDIN_CAPABILITY", "9.0")
-		t.Setenv("STANDIN_MULTIPROCESSORS", "2")
-	}
+	o := hopperOptions(t)
+	t.Setenv("STANDIN_MULTIPROCESSORS", "2")
 	for p, want := range map[graph.Precision]string{
 		graph.BF16: "bf16", graph.TF32: "mma.sync, tf32", graph.FP32: "mma.sync, tf32, 3 products for one",
 	} {
-		b, err := start(graph.Options{Precision: p, Ordinal: standinOrdinal()})
+		o.Precision = p
+		b, err := start(o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,22 +48,11 @@ func TestCeilings(t *testing.T) {
 	}
 }
 
-// standinOrdinal is a device that no other test has opened.
-func standinOrdinal() int {
-	if os.Getenv("DDPM_LIBCUDA") != "" {
-		return 1
-	}
-	return 0
-}
-
 // Every kernel of products leaves the sums of its rounds, and sums of fewer are seen.
 func TestCeilingProducts(t *testing.T) {
-	if os.Getenv("DDPM_LIBCUDA") != "" {
-		t.Setenv("STANDIN_DEVICES", "2")
-		t.Setenv("STANDIN_CAPABILITY", "9.0")
-		t.Setenv("STANDIN_MULTIPROCESSORS", "2")
-	}
-	b, err := start(graph.Options{Ordinal: standinOrdinal()})
+	o := hopperOptions(t)
+	t.Setenv("STANDIN_MULTIPROCESSORS", "2")
+	b, err := start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +65,8 @@ func TestCeilingProducts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := make()
-			if len(d.sets) < 2 && name == "shared" {
-				t.Skip("of compute capability 9.0")
+			if name == "shared" {
+				needsHopper(t, d)
 			}
 			if want := float64(2 * p.m * p.n * p.k * p.sets); p.work() != want {
 				t.Errorf("%v operations a round, want %v", p.work(), want)

@@ -282,10 +282,9 @@ func (d *device) compare(c check, begin kernels.Ptr) *comparison {
 func (p *comparison) besides(b *Backend, r *room) {
 	at, in := readerOf(p.aside, p.out)
 	out, err := p.aside.Infer(in)
-	leaving, leaves := any(b).(graph.Leaving)
 	size := 0
-	if err == nil && leaves {
-		b.device.among(true, p.kernel, func() { size = leaving.Leaves(p.op, p.out, p.in, p.aside, at, in) })
+	if err == nil {
+		b.device.among(true, p.kernel, func() { size = b.Leaves(p.op, p.out, p.in, p.aside, in) })
 	}
 	if size == 0 {
 		p.wrong = fmt.Sprintf("it leaves nothing for %T", p.aside)

@@ -198,7 +198,7 @@ func (n normalization) gradData(silu, adds bool) kernel {
 
 // Leaves is the memory of the moments and sums that convolutions leave, and of the
 // gradient's sums over each chunk of an image that the normalisation leaves for biases.
-func (b *Backend) Leaves(op graph.Op, out graph.Shape, in []graph.Shape, reader graph.Op, _ int, readerIn []graph.Shape) int {
+func (b *Backend) Leaves(op graph.Op, out graph.Shape, in []graph.Shape, reader graph.Op, readerIn []graph.Shape) int {
 	if len(out) != 4 {
 		return 0
 	}

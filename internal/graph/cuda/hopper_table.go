@@ -23,8 +23,8 @@ type tmaTaps []tmaTap
 func forwardTaps(size, stride, pad int) []tmaTaps {
 	var taps tmaTaps
 	for r := range size {
-		shift := floorDiv(r-pad, stride)
-		taps = append(taps, tmaTap{r, r - pad - shift*stride, shift})
+		shift, plane := floorDivide(r-pad, stride)
+		taps = append(taps, tmaTap{r, plane, shift})
 	}
 	return []tmaTaps{taps}
 }
@@ -35,7 +35,7 @@ func dataTaps(size, stride, pad int) []tmaTaps {
 	phases := make([]tmaTaps, stride)
 	for p := range phases {
 		for r := range size {
-			if shift := floorDiv(p+pad-r, stride); shift*stride == p+pad-r {
+			if shift, rest := floorDivide(p+pad-r, stride); rest == 0 {
 				phases[p] = append(phases[p], tmaTap{r, 0, shift})
 			}
 		}
@@ -49,11 +49,10 @@ func doubledTaps() []tmaTaps {
 	return []tmaTaps{{{0, 0, -1}, {1, 0, 0}}, {{0, 0, 0}, {1, 0, 1}}}
 }
 
-func floorDiv(a, b int) int {
-	if a < 0 {
-		return -((-a + b - 1) / b)
-	}
-	return a / b
+// floorDivide is the quotient, rounded down, and the remainder, which is not negative.
+func floorDivide(a, b int) (quotient, remainder int) {
+	remainder = (a%b + b) % b
+	return (a - remainder) / b, remainder
 }
 
 // onPlane are the taps that meet a plane, and the least of their shifts.

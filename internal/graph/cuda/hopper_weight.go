@@ -211,12 +211,6 @@ func (w *boxedWeight) phases(g graph.ConvGeometry, parts []graph.Shape, dy graph
 	return same && w.ofImages(g.N, height, width)
 }
 
-// floorDivide is the quotient, rounded down, and the remainder, which is not negative.
-func floorDivide(a, b int) (quotient, remainder int) {
-	remainder = (a%b + b) % b
-	return (a - remainder) / b, remainder
-}
-
 // whole are views of all of each operand, from the first on.
 func whole(shapes []graph.Shape) []view {
 	var all []view

@@ -383,9 +383,7 @@ func TestTunerOfTensorMaps(t *testing.T) {
 	o := hopperOptions(t)
 	onlyOf(t, "tma_conv_forward_8x16") // the others take time
 	b := openFor(t, o)
-	if len(b.device.checks()) == 0 {
-		t.Skip("the device does not run them")
-	}
+	needsHopper(t, b.device)
 	builder := graph.NewBuilder(graph.Float32)
 	x := builder.Input("x", graph.Float32, 8, 16, 16, 64)
 	w := builder.Input("w", graph.Float32, 3, 3, 64, 128)
