@@ -40,7 +40,10 @@ fewer multiply-adds than the plan has can be faster than it says.`,
   ddpm plan --json`,
 		Args: noArgument,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if p.roofline != "" {
+			if f := c.Flags(); f.Changed("roofline") {
+				if f.Changed("device") || f.Changed("threads") {
+					return usage(c, "--roofline is about a device that is not used: it goes without --device and --threads")
+				}
 				ceilings, ok := parseCeilings(p.roofline)
 				if !ok {
 					return usage(c, "--roofline %q: want TFLOP/s and TB/s of a device, such as 790,4.3", p.roofline)
