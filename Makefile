@@ -62,7 +62,8 @@ test-cuda: door standin ## the CUDA backend, without a GPU, and that its tests c
 test-standin: ## that the stand-in tells what is wrong with kernels
 	$(CUDA)/standin/test.sh build/standin-test
 
-mutations: door ## that tests fail where a kernel is wrong
+mutations: door standin ## that tests fail where a kernel is wrong
+	mkdir -p build/mutations && cp -R build/standin/standin-objects build/mutations
 	$(export_standin) && $(CUDA)/mutations.sh build/mutations
 
 door: $(DOOR_BUILD)/libcuda.a

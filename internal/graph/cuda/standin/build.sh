@@ -60,25 +60,37 @@ for source in "$here"/*.cc; do
   want "$objects/$name-$key.o" "$source" "$own_flags"
 done
 
-# preprocess is what the compiler sees of a kernel source, headers and all; so a header that changes has those sources
-# compiled again that include it.
-preprocess() { # SOURCE FLAG...
-  source=$1
-  shift
-  "$cxx" -E -x c++ -std=c++17 -DSTANDIN -I"$kernels" -I"$here/../kernels" "$@" "$source"
-}
-
 # A kernel source is compiled with a Registration for each of its kernels. They are what follows KERNEL and BOUNDS(...)
 # after preprocessing, so kernels that a macro makes are found too.
 list_kernels() {
-  preprocess "$1" -P -DLIST_KERNELS | tr '\n' ' ' |
+  "$cxx" -E -P -x c++ -std=c++17 -DSTANDIN -DLIST_KERNELS -I"$kernels" -I"$here/../kernels" "$1" | tr '\n' ' ' |
     sed 's/@kernel/\n&/g' | sed -n 's/^@kernel *\([A-Za-z_][A-Za-z_0-9]*\) *(.*/\1/p'
 }
 
+# read_by lists the files that a kernel source includes, and those that they include, itself first. A header of
+# KERNEL_DIR comes before one of the same name in ../kernels.
+read_by() { # SOURCE
+  awk '
+    function visit(file, i, n, names) {
+      if (!file || seen[file]++) return
+      print file
+      n = split(includes[file], names, " ")
+      for (i = 1; i <= n; i++) visit(place[names[i]])
+    }
+    FNR == 1 { name = FILENAME; sub(".*/", "", name); if (!(name in place)) place[name] = FILENAME }
+    /^#include "/ { split($0, quoted, "\""); includes[FILENAME] = includes[FILENAME] " " quoted[2] }
+    END { visit(source) }
+  ' source="$1" "$1" $headers
+}
+
+# shellcheck disable=SC2012
+headers=$(ls "$kernels"/*.h "$kernels"/*/*.h "$here/../kernels"/*.h 2> /dev/null || true)
 for source in "$kernels"/*.cu "$kernels"/*/*.cu; do
   [ -e "$source" ] || continue
   name=$(basename "$source")
-  key=$( (preprocess "$source"; echo "$compiler $kernel_flags $registration") | sed "s|$kernels||g; s|$here||g" | digest)
+  read=$(read_by "$source")
+  # shellcheck disable=SC2086
+  key=$( (cat $read; echo "$compiler $kernel_flags $registration") | sed "s|$kernels||g; s|$here||g" | digest)
   object=$objects/$name-$key.o
   if [ ! -e "$object" ]; then
     {
