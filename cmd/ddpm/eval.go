@@ -27,15 +27,23 @@ func newEval() *cobra.Command {
 		Long: `Measure a trained model, with its averaged and with its raw weights, on images it
 was not trained on: the loss L_simple, overall and by quarter of the timesteps,
 and the variational bound in bits per dimension, with its parts. Every --stride-th
-timestep is taken and stands for the others; --stride 1 is exact. For a model of
-shapes, images are drawn too, and scored.`,
+timestep is taken and stands for the others; --stride 1 is exact. A network that
+predicts variances is measured with them, unless --set sample.variance names another.
+For a model of shapes, images are drawn too, and scored: of all classes in turn, if it
+knows them, and then also for being of the class. --score-only does nothing else.`,
 		Example: `  ddpm eval
   ddpm eval --run runs/shapes --json
   ddpm eval --run runs/cifar --images 1000 --stride 1
-  ddpm eval --run runs/cifar --set data.path=/data/cifar-10-binary.tar.gz`,
+  ddpm eval --run runs/cifar --set data.path=/data/cifar-10-binary.tar.gz
+  ddpm eval --score-only --samples 1000 --set sample.sampler=unipc --set sample.steps=10`,
 		Args: noArgument,
 		RunE: func(c *cobra.Command, _ []string) error {
 			e.scored = c.Flags().Changed("samples")
+			for _, flag := range []string{"images", "stride", "seed"} {
+				if e.only && c.Flags().Changed(flag) {
+					return fmt.Errorf("--%s: --score-only measures no held-out images: leave one of them out", flag)
+				}
+			}
 			return e.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -45,6 +53,7 @@ shapes, images are drawn too, and scored.`,
 	f.IntVar(&e.images, "images", 256, "held-out images to take; 0 takes all")
 	f.IntVar(&e.stride, "stride", 10, "take every N-th timestep")
 	f.IntVar(&e.samples, "samples", 256, "images to draw for the score of a shapes model; 0 skips it")
+	f.BoolVar(&e.only, "score-only", false, "draw and score images of a shapes model, and measure no held-out ones")
 	f.StringArrayVar(&e.set, "set", nil, "change where the data are or how the score's images are drawn, as in data.path=DIR; may be repeated")
 	f.Uint64Var(&e.seed, "seed", 0, "seed of the noise")
 	e.key(f, "batch", "sample.batch", "N", "images in a network call")
@@ -61,7 +70,10 @@ type evalCommand struct {
 	stride  int
 	samples int
 	scored  bool // samples was given
+	only    bool // score-only
 	seed    uint64
+
+	variance string // sample.variance, if it was given
 }
 
 func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
@@ -79,8 +91,15 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 	if err := e.change(m); err != nil {
 		return err
 	}
-	if e.scored && e.samples > 0 && !m.DrawsShapes() {
-		return fmt.Errorf("--samples %d: only models of shapes of 16x16 pixels with 3 channels have a score", e.samples)
+	if (e.scored && e.samples > 0 || e.only) && !m.DrawsShapes() {
+		flag := "--score-only"
+		if e.scored {
+			flag = fmt.Sprintf("--samples %d", e.samples)
+		}
+		return fmt.Errorf("%s: only models of shapes of 16x16 pixels with 3 channels have a score", flag)
+	}
+	if e.only {
+		return e.score(ctx, out, errs, m)
 	}
 	ds, err := data.Open(m.Config.Data, data.Test)
 	if err != nil {
@@ -89,9 +108,7 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 	defer func() { err = errors.Join(err, ds.Close()) }()
 
 	s := eval.Summary{Model: m.Path, Step: m.Step, Data: m.Config.Data.Name}
-	best := graph.Params
 	if m.Averaged {
-		best = graph.EMA
 		if s.EMA, err = e.measure(ctx, errs, m, graph.EMA, ds); err != nil {
 			return err
 		}
@@ -100,14 +117,7 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 		return err
 	}
 	if e.samples > 0 && m.DrawsShapes() {
-		bar := progress.New(errs, progress.Options{Total: e.samples, Unit: "image"})
-		fmt.Fprintln(errs, "drawing images to score")
-		s.Shapes, err = m.ShapesScore(ctx, best, e.samples, func(at generate.Moment) error {
-			bar.Update(drawn(at))
-			return nil
-		})
-		bar.Finish()
-		if err != nil {
+		if s.Shapes, err = e.draw(ctx, errs, m); err != nil {
 			return err
 		}
 	}
@@ -115,6 +125,50 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 		return json.NewEncoder(out).Encode(s)
 	}
 	return s.WriteText(out)
+}
+
+// draw draws images and scores them.
+func (e *evalCommand) draw(ctx context.Context, errs io.Writer, m *trained.Model) (*eval.ShapesScore, error) {
+	weights := graph.Params
+	if m.Averaged {
+		weights = graph.EMA
+	}
+	bar := progress.New(errs, progress.Options{Total: e.samples, Unit: "image"})
+	defer bar.Finish()
+	fmt.Fprintln(errs, "drawing images to score")
+	return m.ShapesScore(ctx, weights, e.samples, func(at generate.Moment) error {
+		bar.Update(drawn(at))
+		return nil
+	})
+}
+
+// scoreReport is what --score-only prints as JSON: a row for a table of ways of sampling.
+type scoreReport struct {
+	Model    string            `json:"model"`
+	Step     int               `json:"step"`
+	Sampler  string            `json:"sampler"`
+	Steps    int               `json:"steps"`
+	Spacing  string            `json:"spacing"`
+	Guidance float64           `json:"guidance"`
+	Shapes   *eval.ShapesScore `json:"shapes_score"`
+}
+
+// score draws and scores images, and nothing else.
+func (e *evalCommand) score(ctx context.Context, out, errs io.Writer, m *trained.Model) error {
+	if e.samples == 0 {
+		return fmt.Errorf("--samples 0: --score-only wants at least 1")
+	}
+	s, err := e.draw(ctx, errs, m)
+	if err != nil {
+		return err
+	}
+	c := m.Sampling()
+	r := scoreReport{m.Path, m.Step, c.Sampler, c.Steps, c.Spacing, c.Guidance, s}
+	if e.json {
+		return json.NewEncoder(out).Encode(r)
+	}
+	_, err = fmt.Fprintf(out, "%s\n%d samples of %s, %s: %v\n", r.Model, s.Images, r.Sampler, counted(r.Steps, "step"), s)
+	return err
 }
 
 // change applies --set.
@@ -132,6 +186,9 @@ func (e *evalCommand) change(m *trained.Model) error {
 		if err := m.Config.Set(key, value, "--set"); err != nil {
 			return err
 		}
+		if key == "sample.variance" {
+			e.variance = value
+		}
 	}
 	return m.Config.Validate()
 }
@@ -140,7 +197,7 @@ func (e *evalCommand) measure(ctx context.Context, errs io.Writer, m *trained.Mo
 	fmt.Fprintf(errs, "measuring the %v\n", weights)
 	var bar *progress.Reporter
 	report, err := m.Evaluate(ctx, weights, ds, trained.Evaluation{
-		Images: e.images, Stride: e.stride, Seed: e.seed,
+		Images: e.images, Stride: e.stride, Seed: e.seed, Variance: e.variance,
 		OnSkip: func(err error) { fmt.Fprintln(errs, "skipped:", err) },
 		OnProgress: func(done, total int) {
 			if bar == nil {

@@ -39,7 +39,7 @@ instructions of the CPU kernels; otherwise they are the fastest it has.`,
 		text, _, _ := strings.Cut(err.Error(), ": strconv.")
 		return usage(c, "%s", text)
 	})
-	root.AddCommand(newTrain(), newSample(), newEval(), newConfig(), newPlan(), newBench(), newTune(), newData(), newDevices(), newVersion())
+	root.AddCommand(newTrain(), newDistill(), newSample(), newEval(), newSweep(), newConfig(), newPlan(), newBench(), newTune(), newData(), newDevices(), newVersion())
 	return root
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +60,7 @@ func runScripts(t *testing.T, dir string, passed []string) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"same": same, "await": await, "signal": send, "code": code,
 			"truncate": truncate, "corrupt": corrupt, "pngs": pngs,
-			"noise": noise, "tensor": tensor, "weights": weights,
+			"noise": noise, "tensor": tensor, "weights": weights, "mask": mask, "samehalf": sameHalf,
 		},
 	})
 }
@@ -150,6 +152,42 @@ func pngs(ts *testscript.TestScript, _ bool, args []string) {
 			img.Set(p%n[1], p/n[1], color.RGBA{byte(40 * i), byte(255 - 30*i), 120, 255})
 		}
 		ts.Check(picture.WritePNG(ts.MkAbs(filepath.Join(args[0], fmt.Sprintf("%03d.png", i))), img))
+	}
+}
+
+// mask writes an image that is black on the left and white on the right.
+func mask(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "mask FILE WIDTH HEIGHT")
+	n := numbers(ts, args[1:])
+	img := image.NewGray(image.Rect(0, 0, n[0], n[1]))
+	for p := range n[0] * n[1] {
+		if x := p % n[0]; x >= n[0]/2 {
+			img.Set(x, p/n[0], color.White)
+		}
+	}
+	ts.Check(picture.WritePNG(ts.MkAbs(args[0]), img))
+}
+
+// sameHalf checks that the left halves of two images are equal, and the right ones are not.
+func sameHalf(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "samehalf A B")
+	var both [2]image.Image
+	for i, name := range args {
+		f, err := os.Open(ts.MkAbs(name))
+		ts.Check(err)
+		both[i], err = png.Decode(f)
+		ts.Check(errors.Join(err, f.Close()))
+	}
+	equal := [2]bool{true, true}
+	size := both[0].Bounds().Size()
+	for p := range size.X * size.Y {
+		x, y := p%size.X, p/size.X
+		if both[0].At(x, y) != both[1].At(x, y) {
+			equal[x/(size.X/2)] = false
+		}
+	}
+	if equal != [2]bool{true, false} {
+		ts.Fatalf("%s and %s: the left halves are equal: %t, the right ones: %t", args[0], args[1], equal[0], equal[1])
 	}
 }
 

@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ddpm/internal/checkpoint"
 	"ddpm/internal/config"
 	"ddpm/internal/data"
+	"ddpm/internal/distill"
 	"ddpm/internal/graph"
 	"ddpm/internal/progress"
 	"ddpm/internal/runs"
@@ -63,11 +65,25 @@ type trainCommand struct {
 	dryRun bool
 }
 
-func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
-	r, dir, changes, err := t.resolve()
+// assignment is a run to be made, or to be continued.
+type assignment struct {
+	*config.Resolved
+	dir     runs.Dir
+	changes []config.Change // in what a resumed run differs from its checkpoint
+	teacher []float32       // weights that a student starts from; nil where there is none, or it is resumed
+}
+
+func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) error {
+	a, err := t.resolve()
 	if err != nil {
 		return err
 	}
+	return t.make(ctx, out, errs, a)
+}
+
+// make makes a run or continues it.
+func (t *trainCommand) make(ctx context.Context, out, errs io.Writer, a assignment) (err error) {
+	r, dir := a.Resolved, a.dir
 	if t.resume && !t.dryRun {
 		unlock, err := dir.Lock()
 		if err != nil {
@@ -89,6 +105,9 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	}
 	setup := setupOf(&r.Config, backend)
 	setup.Dir, setup.Resume = dir, t.resume
+	if a.teacher != nil {
+		setup.Objective = distill.Objective{Config: r.Distill, Teacher: a.teacher}
+	}
 	job, err := train.Prepare(setup)
 	if err != nil {
 		return err
@@ -102,7 +121,7 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 		fmt.Fprintf(out, "%s is complete: it has made %d of %d steps; to go on, add --steps with more\n", dir, job.At.Step, r.Train.Steps)
 		return nil
 	}
-	t.describe(out, r, job, changes)
+	t.describe(out, r, job, a.changes)
 	if t.dryRun {
 		fmt.Fprintln(out, "dry run: nothing is written")
 		return nil
@@ -148,54 +167,76 @@ func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 
 // resolve finds the configuration, the folder, and in what a resumed run differs
 // from its checkpoint.
-func (t *trainCommand) resolve() (r *config.Resolved, dir runs.Dir, changes []config.Change, err error) {
+func (t *trainCommand) resolve() (a assignment, err error) {
 	if t.config != "" || !t.resume {
-		if r, err = t.load(config.Options{Config: t.config}); err != nil {
-			return nil, "", nil, err
+		if a.Resolved, err = t.load(config.Options{Config: t.config}); err != nil {
+			return a, err
 		}
-		dir = runs.Dir(filepath.Join(runs.Root, r.Name))
 	}
-	if t.out != "" {
-		dir = runs.Dir(filepath.Clean(t.out))
-	}
+	a.dir = t.folder(a.Resolved)
 	if !t.resume {
-		return r, dir, nil, runs.Vacant(string(dir))
+		if method := a.Distill.Method; method != distill.None {
+			return a, fmt.Errorf("distill.method %s: ddpm train has no teacher: use ddpm distill --from RUN, or set distill.method to none", method)
+		}
+		return a, runs.Vacant(string(a.dir))
 	}
-	if dir == "" {
-		if dir, err = runs.Newest(runs.Root); err != nil {
-			return nil, "", nil, err
+	if a.dir == "" {
+		if a.dir, err = runs.Newest(runs.Root); err != nil {
+			return a, err
 		}
 	}
-	path, err := dir.Latest()
+	path, err := a.dir.Latest()
 	if err != nil {
-		return nil, "", nil, err
+		return a, err
 	}
 	f, err := checkpoint.Open(path)
 	if err != nil {
-		return nil, "", nil, err
+		return a, err
 	}
 	defer f.Close()
 	saved, err := config.Parse([]byte(f.Config))
 	if err != nil {
-		return nil, "", nil, fmt.Errorf("%s: %w", path, err)
+		return a, fmt.Errorf("%s: %w", path, err)
 	}
-	if r == nil {
-		if r, err = t.load(config.Options{Config: path, Text: []byte(f.Config)}); err != nil {
-			return nil, "", nil, err
+	switch {
+	case a.Resolved == nil:
+		a.Resolved, err = t.load(config.Options{Config: path, Text: []byte(f.Config)})
+	case saved.Distill.Method != distill.None:
+		if a.Resolved, err = t.load(config.Options{Config: t.config, Teacher: saved}); err == nil {
+			err = enrol(a.Resolved, saved, saved.Distill.Teacher)
 		}
 	}
-	portable := r.Portable()
-	return r, dir, config.Changes(saved, &portable), nil
+	if err != nil {
+		return a, err
+	}
+	portable := a.Portable()
+	a.changes = config.Changes(saved, &portable)
+	return a, nil
+}
+
+// folder is that of a run: --out, or else one named after the configuration; "" without either.
+func (t *trainCommand) folder(r *config.Resolved) runs.Dir {
+	switch {
+	case t.out != "":
+		return runs.Dir(filepath.Clean(t.out))
+	case r != nil:
+		return runs.Dir(filepath.Join(runs.Root, r.Name))
+	}
+	return ""
 }
 
 // setupOf is the run that a configuration describes.
 func setupOf(c *config.Config, b graph.Backend) train.Setup {
 	portable := c.Portable()
-	return train.Setup{
+	s := train.Setup{
 		Seed: c.Seed, Data: c.Data, Model: c.Model, Size: c.Size(), Diffusion: c.Diffusion, Train: c.Train,
 		Sample: c.Sample.SamplerConfig, Batch: c.Sample.Batch,
 		Config: string(config.Marshal(&portable)), Backend: b,
 	}
+	if c.Distill.Method != distill.None {
+		s.Objective = distill.Objective{Config: c.Distill}
+	}
+	return s
 }
 
 // fit splits the batch of a run into more parts if the device's memory asks for it,
@@ -215,7 +256,16 @@ func fit(errs io.Writer, c *config.Config, b graph.Backend) error {
 func (t *trainCommand) describe(out io.Writer, r *config.Resolved, job *train.Job, changes []config.Change) {
 	row(out, "config", "%s", r.Source)
 	row(out, "data", "%s", describeData(job.Info(), r.Data))
+	if r.Model.Classes > 0 {
+		row(out, "classes", "%s", listed(job.Info().Classes))
+	}
+	if r.Distill.Method != distill.None {
+		row(out, "teacher", "%s, %s distillation", r.Distill.Teacher, r.Distill.Method)
+	}
 	row(out, "model", "%d parameters, %s a step of %d images", job.Layout.Count, flops(job.Flops()), r.Train.Batch)
+	if text := describeObjective(r.Train); text != "" {
+		row(out, "objective", "%s", text)
+	}
 	row(out, "memory", "%s", graph.Bytes(job.TotalMemory()))
 	row(out, "device", "%s", job.Backend.Name())
 	if t.resume {
@@ -238,6 +288,31 @@ func describeData(info data.Info, c data.Config) string {
 		text += " from " + c.Path
 	}
 	return text
+}
+
+// describeObjective names what is not as in DDPM.
+func describeObjective(c train.Config) string {
+	plain := config.Default().Train
+	var parts []string
+	for _, choice := range []struct{ key, value, plain string }{
+		{"loss", c.Loss, plain.Loss},
+		{"weighting", c.Weighting, plain.Weighting},
+		{"timesteps", c.Timesteps, plain.Timesteps},
+	} {
+		if choice.value != choice.plain {
+			parts = append(parts, choice.key+" "+choice.value)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// listed is the first few of some names.
+func listed(names []string) string {
+	const most = 10
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // flops writes a number of floating-point operations for people.

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ddpm/internal/config"
+	"ddpm/internal/generate"
 	"ddpm/internal/graph"
-	"ddpm/internal/model"
 	"ddpm/internal/train"
 )
 
@@ -147,7 +147,7 @@ func plansOf(c *config.Config, b graph.Backend) ([]*graph.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := model.Reverse(s.Model, s.Size, s.Batch, s.Sample.Clip)
+	g, err := generate.Graph(generate.Resolve(s.Sample, s.Diffusion, s.Model), s.Model, s.Size, s.Batch)
 	if err != nil {
 		return nil, err
 	}

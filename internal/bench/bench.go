@@ -133,6 +133,7 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 		return nil, err
 	}
 	s := o.Setup
+	s.Sample = generate.Resolve(s.Sample, s.Diffusion, s.Model)
 	schedule, err := sched.New(s.Diffusion)
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 	if schedule.T() < 2 {
 		return nil, fmt.Errorf("diffusion.t %d: a sampling step leads from one t to another: want at least 2", schedule.T())
 	}
-	prediction, err := sched.ParsePrediction(s.Diffusion.Prediction)
+	parametrization, err := s.Diffusion.Parametrization()
 	if err != nil {
 		return nil, err
 	}
@@ -158,13 +159,17 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 
-	gen := generate.Generator{Schedule: schedule, Prediction: prediction, Config: s.Sample, Seed: s.Seed}
+	gen := generate.Generator{Schedule: schedule, Parametrization: parametrization, Config: s.Sample, Seed: s.Seed}
 	gen.Config.Steps = schedule.T() // no end before the steps are timed, if possible
 	watch := newStopwatch(o)
 	if err := samplingSteps(ctx, o, plan, state, gen, watch); err != nil {
 		return nil, err
 	}
-	r = watch.result("sample", s.Batch, work, work)
+	calls := int64(1)
+	if generate.Guided(s.Sample, s.Model) {
+		calls = 2
+	}
+	r = watch.result("sample", s.Batch, work, calls*work)
 	r.setDeviceMemory(s.Backend, memory)
 	if o.Ops {
 		watch := o.profile(plan, 1)
@@ -178,7 +183,7 @@ func samplingStep(ctx context.Context, o Options) (r *Result, err error) {
 
 // samplingSteps makes steps until enough are timed.
 func samplingSteps(ctx context.Context, o Options, plan *graph.Plan, state graph.State, gen generate.Generator, watch *stopwatch) (err error) {
-	gen.Reverse, err = generate.LoadReverse(o.Backend, plan, state, graph.EMA)
+	gen.Reverse, err = generate.LoadReverse(o.Backend, plan, state, graph.EMA, o.Model)
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,33 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A guided step calls the network twice on each image. A sampler is chosen, if none is named.
+func TestRunGuided(t *testing.T) {
+	b := cpu.New(2, isa.Detect())
+	defer b.Close()
+	s := tiny(b)
+	s.Model.Classes, s.Model.LearnSigma, s.Sample.Guidance, s.Sample.GuidanceTo = 5, true, 3, 0.5
+	s.Sample.Sampler = sched.Auto
+	r, err := Run(t.Context(), "sample", Options{Setup: s, Warmup: 2, Steps: 11, Ops: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Steps != 11 || r.StepFlops != 2*int64(r.Batch)*r.ForwardFlops || r.Allocations != 0 {
+		t.Errorf("%+v", r)
+	}
+	checkProfile(t, r, 1)
+	kinds := map[string]bool{}
+	for _, op := range r.Ops {
+		kinds[op.Kind] = true
+	}
+	if !kinds["Guidance"] || !kinds["Twice"] || !kinds["Embedding"] {
+		t.Errorf("operations %v, want those of guidance", kinds)
+	}
+	if _, err := Work("sample", s); err != nil {
+		t.Error(err)
+	}
+}
+
 // checkProfile checks that the rows account for the whole step.
 func checkProfile(t *testing.T, r *Result, accumulate int) {
 	t.Helper()
@@ -362,6 +389,10 @@ func TestDescribe(t *testing.T) {
 		{graph.Concat{}, shapes{image(8, 8, 4), image(8, 8, 2)}, "Concat: 8x8x6", "elementwise and copies"},
 		{graph.SumRows{}, shapes{image(8, 8, 4)}, "SumRows: 8x8x4", "sums for biases"},
 		{graph.Mean{}, shapes{{5}}, "Mean: 5", "noise, loss, sampler"},
+		{graph.VLB{}, shapes{image(8, 8, 6), image(8, 8, 3), image(8, 8, 3), {5, graph.VLBCoefs}}, "VLB: 8x8x6", "noise, loss, sampler"},
+		{graph.Guidance{Channels: 3}, shapes{{10, 8, 8, 6}, {1}}, "Guidance: 8x8x6", "noise, loss, sampler"},
+		{graph.Embedding{}, shapes{{11, 96}, {5}}, "Embedding: 11 rows of 96", "elementwise and copies"},
+		{graph.EmbeddingGrad{Rows: 11}, shapes{{5}, {5, 96}}, "EmbeddingGrad: 11 rows of 96", "elementwise and copies"},
 	} {
 		out, err := c.op.Infer(c.in)
 		if err != nil {

@@ -3,8 +3,8 @@ package bench
 import (
 	"errors"
 
+	"ddpm/internal/generate"
 	"ddpm/internal/graph"
-	"ddpm/internal/model"
 	"ddpm/internal/train"
 )
 
@@ -26,7 +26,7 @@ func Work(mode string, s train.Setup) ([]Op, error) {
 
 // samplingPlan is that of a step of the reverse process.
 func samplingPlan(s train.Setup) (*graph.Plan, error) {
-	g, err := model.Reverse(s.Model, s.Size, s.Batch, s.Sample.Clip)
+	g, err := generate.Graph(generate.Resolve(s.Sample, s.Diffusion, s.Model), s.Model, s.Size, s.Batch)
 	if err != nil {
 		return nil, err
 	}

@@ -139,7 +139,8 @@ func group(op graph.Op, in []graph.Shape) string {
 		return "group normalisation gradient"
 	case graph.SumPixels, graph.SumRows:
 		return "sums for biases"
-	case graph.QSample, graph.PSample, graph.SquaredError, graph.SquaredErrorGrad, graph.Mean, graph.MeanGrad:
+	case graph.QSample, graph.PSample, graph.X0Limit, graph.Guidance, graph.SquaredError, graph.SquaredErrorGrad,
+		graph.VLB, graph.VLBGrad, graph.Weigh, graph.PseudoHuber, graph.PseudoHuberGrad, graph.Mean, graph.MeanGrad:
 		return "noise, loss, sampler"
 	}
 	return "elementwise and copies"
@@ -166,6 +167,10 @@ func class(op graph.Op, out graph.Shape, in []graph.Shape) string {
 		return linear(in[0], out[0], out[1])
 	case graph.AttentionGrad:
 		return image(in[0])
+	case graph.Embedding:
+		return table(in[0])
+	case graph.EmbeddingGrad:
+		return table(out)
 	}
 	if len(in) > 0 && in[0].TotalSize() > out.TotalSize() {
 		return image(in[0])
@@ -186,6 +191,9 @@ func convolution(g graph.ConvGeometry) string {
 func linear(x graph.Shape, k, n int) string {
 	return fmt.Sprintf("%d rows %d->%d", x.TotalSize()/x[len(x)-1], k, n)
 }
+
+// table names a table [K,D].
+func table(s graph.Shape) string { return fmt.Sprintf("%d rows of %d", s[0], s[1]) }
 
 // image writes the extents of [N,...] without N.
 func image(s graph.Shape) string {

@@ -1,7 +1,8 @@
 // Package checkpoint stores a training run in one safetensors file: the weights
 // under their diffusers names, so that other programs read them as they are,
 // the averaged weights and Adam's moments under the same names with a prefix,
-// and the resolved configuration and the counters in the metadata.
+// and the resolved configuration and the counters in the metadata. What a training
+// objective remembers is there too, under names that start with "objective.".
 //
 // The bytes of a file depend on the state alone: two runs that agree write equal
 // files.
@@ -34,12 +35,16 @@ var prefixes = map[graph.Arena]string{
 	graph.AdamV:  "adam_v.",
 }
 
+// objectivePrefix is what the tensors of an objective are stored under.
+const objectivePrefix = "objective."
+
 // arenas is the order in which a state is read and written.
 var arenas = []graph.Arena{graph.Params, graph.EMA, graph.AdamM, graph.AdamV}
 
 // Write stores a training state at path. The file appears whole or not at all.
-// config is the resolved configuration; counters is any value that JSON holds.
-func Write(path, config string, counters any, state graph.State) error {
+// config is the resolved configuration; counters is any value that JSON holds; objective
+// is what the objective of the training remembers, by name.
+func Write(path, config string, counters any, state graph.State, objective map[string][]float32) error {
 	count, err := json.Marshal(counters)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
@@ -51,6 +56,11 @@ func Write(path, config string, counters any, state graph.State) error {
 		for _, p := range layout.Params {
 			tensors = append(tensors, host.tensor(a, p))
 		}
+	}
+	for name, values := range objective {
+		tensors = append(tensors, safetensors.Tensor{
+			Name: objectivePrefix + name, DType: safetensors.F32, Shape: []int{len(values)}, Float32: values,
+		})
 	}
 	return safetensors.WriteFile(path, map[string]string{
 		// What diffusers and transformers ask of a file of PyTorch weights.
@@ -190,7 +200,24 @@ func belongs(name, prefix string) bool {
 			return false
 		}
 	}
-	return true
+	return !strings.HasPrefix(name, objectivePrefix)
+}
+
+// Objective fills in what the objective remembered, and reports whether it could: if the
+// checkpoint lacks one of the tensors or has it in another length, as that of another
+// objective does, it changes none.
+func (f *File) Objective(tensors map[string][]float32) (bool, error) {
+	for name, values := range tensors {
+		if info, ok := f.file.Tensor(objectivePrefix + name); !ok || !slices.Equal(info.Shape, []int{len(values)}) {
+			return false, nil
+		}
+	}
+	for name, values := range tensors {
+		if err := f.file.Float32s(objectivePrefix+name, values); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // Restore writes everything the checkpoint holds into a training state.

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -62,7 +63,7 @@ func read(t *testing.T, s graph.State, a graph.Arena) []float32 {
 func save(t *testing.T, s graph.State) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "c.safetensors")
-	if err := Write(path, "seed: 1\n", counters{7, 0.1}, s); err != nil {
+	if err := Write(path, "seed: 1\n", counters{7, 0.1}, s, nil); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -112,6 +113,54 @@ func TestRoundTrip(t *testing.T) {
 	two, _ := os.ReadFile(again)
 	if len(one) == 0 || string(one) != string(two) {
 		t.Error("equal states give files that differ")
+	}
+}
+
+func TestObjective(t *testing.T) {
+	s := newState(t, tiny(), true)
+	plain := save(t, s)
+	path := filepath.Join(t.TempDir(), "c.safetensors")
+	objective := map[string][]float32{"history": {1, 2, 3}, "counts": {4}, "waiting": {}}
+	if err := Write(path, "seed: 1\n", counters{7, 0.1}, s, objective); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, path)
+	got := map[string][]float32{"history": make([]float32, 3), "counts": make([]float32, 1), "waiting": {}}
+	if ok, err := f.Objective(got); !ok || err != nil || !reflect.DeepEqual(got, objective) {
+		t.Errorf("objective %v, %t, %v", got, ok, err)
+	}
+	// It is no part of the network.
+	if err := f.Check(s.Layout()); err != nil {
+		t.Error(err)
+	}
+	restored := newState(t, tiny(), false)
+	if err := f.Restore(restored); err != nil {
+		t.Fatal(err)
+	}
+	again := filepath.Join(t.TempDir(), "c.safetensors")
+	if err := Write(again, "seed: 1\n", counters{7, 0.1}, restored, got); err != nil {
+		t.Fatal(err)
+	}
+	one, _ := os.ReadFile(path)
+	two, _ := os.ReadFile(again)
+	if len(one) == 0 || string(one) != string(two) {
+		t.Error("equal states give files that differ")
+	}
+
+	// What is not there as it should be leaves everything as it was.
+	for _, c := range []struct {
+		file *File
+		name string
+		size int
+	}{{f, "other", 1}, {f, "history", 4}, {open(t, plain), "history", 3}} {
+		tensors := map[string][]float32{"counts": {9}, c.name: make([]float32, c.size)}
+		ok, err := c.file.Objective(tensors)
+		if ok || err != nil || tensors["counts"][0] != 9 {
+			t.Errorf("%s of %d values: %t, %v, counts %v", c.name, c.size, ok, err, tensors["counts"])
+		}
+	}
+	if ok, err := open(t, plain).Objective(nil); !ok || err != nil {
+		t.Errorf("an objective that remembers nothing: %t, %v", ok, err)
 	}
 }
 
@@ -187,11 +236,11 @@ func TestOpenRefuses(t *testing.T) {
 // A checkpoint that cannot be written leaves the one before as it was.
 func TestWriteFails(t *testing.T) {
 	s := newState(t, tiny(), true)
-	err := Write(filepath.Join(t.TempDir(), "missing", "c.safetensors"), "", counters{}, s)
+	err := Write(filepath.Join(t.TempDir(), "missing", "c.safetensors"), "", counters{}, s, nil)
 	wantError(t, err, "cannot write")
 	path := save(t, s)
 	before, _ := os.ReadFile(path)
-	wantError(t, Write(path, "\xff", counters{}, s), "cannot write", "left as it was")
+	wantError(t, Write(path, "\xff", counters{}, s, nil), "cannot write", "left as it was")
 	if after, _ := os.ReadFile(path); string(after) != string(before) {
 		t.Error("the file changed")
 	}

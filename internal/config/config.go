@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"ddpm/internal/data"
+	"ddpm/internal/distill"
 	"ddpm/internal/graph"
 	"ddpm/internal/model"
 	"ddpm/internal/sched"
@@ -35,6 +36,8 @@ type Config struct {
 	Diffusion sched.Config `mapstructure:"diffusion"`
 	Train     train.Config `mapstructure:"train"`
 	Sample    Sample       `mapstructure:"sample"`
+
+	Distill distill.Config `mapstructure:"distill"`
 }
 
 // autoPrecision leaves the choice of Precision to the device.
@@ -101,6 +104,16 @@ func Default() Config {
 			Steps:           100_000,
 			Batch:           32,
 			Accumulate:      1,
+			Loss:            "simple",
+			VLBWeight:       0.001,
+			Weighting:       "none",
+			MinSNRGamma:     5,
+			P2Gamma:         1,
+			P2K:             1,
+			Timesteps:       "uniform",
+			LognormalMean:   -1.2,
+			LognormalStd:    1.2,
+			ClassDropout:    0.1,
 			LR:              2e-4,
 			Warmup:          1000,
 			Decay:           "cosine",
@@ -122,10 +135,40 @@ func Default() Config {
 				Spacing:  "trailing",
 				Variance: "fixed_large",
 				Clip:     true,
+
+				Guidance:   1,
+				GuidanceTo: 1,
 			},
 			Batch: 64,
 		},
+		Distill: distill.Config{
+			Method:      distill.None,
+			Guidance:    1,
+			Loss:        "huber",
+			HuberC:      0.03,
+			Solver:      "ddim",
+			SolverSteps: 5,
+			Skip:        250,
+			Target:      "averaged",
+			StartSteps:  64,
+			StageSteps:  10_000,
+		},
 	}
+}
+
+// checkDistill checks the section distill against the others.
+func (c *Config) checkDistill() error {
+	if err := c.Distill.Validate(); err != nil {
+		return err
+	}
+	student := c.Distill.Method == distill.Consistency
+	switch {
+	case c.Diffusion.Consistency && !student:
+		return fmt.Errorf("diffusion.consistency true: want distill.method consistency: ddpm distill makes such models")
+	case c.Sample.Sampler == "consistency" && !c.Diffusion.Consistency && !student:
+		return fmt.Errorf("sample.sampler consistency: want a consistency model, as ddpm distill makes them; for this one dpmpp_2m draws in few steps")
+	}
+	return c.Distill.Check(c.Model, c.Diffusion, c.Train)
 }
 
 // Validate checks every value and the sections against each other. An error
@@ -161,10 +204,13 @@ func (c *Config) Validate() error {
 	if err := c.Sample.Validate(c.Diffusion.T); err != nil {
 		return err
 	}
+	if c.Sample.Variance == sched.Learned.String() && !c.Model.LearnSigma {
+		return fmt.Errorf("sample.variance %s: want a model with model.learn_sigma, which predicts variances, or a fixed variance", c.Sample.Variance)
+	}
 	if c.Sample.Batch < 1 || c.Sample.Batch > train.MaxImages {
 		return fmt.Errorf("sample.batch %d: want 1 to %d", c.Sample.Batch, train.MaxImages)
 	}
-	return nil
+	return c.checkDistill()
 }
 
 // Size is the size of the images.

@@ -70,19 +70,27 @@ var other = map[string]string{
 
 	"model.block": "simple", "model.channels": "128", "model.mult": "1,2.5", "model.blocks": "1", "model.attention": "[16, 8]",
 	"model.mid_attention": "false", "model.head_dim": "32", "model.groups": "16", "model.norm_eps": "1e-5",
-	"model.dropout": ".1", "model.init": "ddpm", "model.conv": "direct", "model.downsample_padding": "1", "model.flip_sin_to_cos": "true",
+	"model.dropout": ".1", "model.classes": "10", "model.learn_sigma": "true", "model.init": "ddpm", "model.conv": "direct", "model.downsample_padding": "1", "model.flip_sin_to_cos": "true",
 	"model.freq_shift": "0",
 
 	"diffusion.t": "500", "diffusion.schedule": "linear", "diffusion.beta_start": "2e-4", "diffusion.beta_end": "0.03",
-	"diffusion.prediction": "eps",
+	"diffusion.prediction": "eps", "diffusion.zero_terminal_snr": "true", "diffusion.consistency": "true",
 
-	"train.steps": "5e3", "train.batch": "1_6", "train.accumulate": "2", "train.recompute": "true", "train.lr": "1e-4", "train.warmup": "0",
+	"train.steps": "5e3", "train.batch": "1_6", "train.accumulate": "2", "train.recompute": "true", "train.loss": "hybrid",
+	"train.vlb_weight": "0.002", "train.weighting": "min_snr", "train.min_snr_gamma": "3", "train.p2_gamma": "0.5", "train.p2_k": "2",
+	"train.timesteps": "importance", "train.lognormal_mean": "-1", "train.lognormal_std": "2", "train.class_dropout": "0.2", "train.lr": "1e-4", "train.warmup": "0",
 	"train.decay": "constant", "train.beta1": "0.8", "train.beta2": "0.99", "train.adam_eps": "1E-7", "train.clip": "0",
 	"train.ema": "0.9999", "train.log_every": "+7", "train.plot_every": "70", "train.samples": "25",
 	"train.checkpoint_every": "70", "train.keep_last": "1", "train.keep_every": "700",
 
 	"sample.sampler": "ddpm", "sample.steps": "250", "sample.spacing": "leading", "sample.eta": "0.5",
 	"sample.variance": "fixed_small", "sample.clip": "false", "sample.batch": "16",
+	"sample.threshold": "0.995", "sample.guidance": "3", "sample.guidance_from": "0.1", "sample.guidance_to": "0.9",
+	"sample.guidance_rescale": "0.7",
+
+	"distill.method": "progressive", "distill.teacher": "runs/my shapes", "distill.guidance": "2", "distill.loss": "l2",
+	"distill.huber_c": "0.1", "distill.solver": "heun", "distill.solver_steps": "4", "distill.nodes": "4", "distill.skip": "50", "distill.target": "current",
+	"distill.start_steps": "16", "distill.stage_steps": "500",
 }
 
 // Every key is documented and can be set by --set, by an environment variable of
@@ -228,10 +236,10 @@ func TestSetKeepsWhatItCannotChange(t *testing.T) {
 }
 
 var (
-	topKeys   = "seed, device, threads, precision, data, model, diffusion, train, sample"
+	topKeys   = "seed, device, threads, precision, data, model, diffusion, train, sample, distill"
 	trainKeys = strings.Join(children["train"], ", ")
 	schedules = strings.Join(sched.Names(), ", ")
-	samplers  = strings.Join(sched.SamplerNames(), ", ")
+	samplers  = strings.Join(sched.SamplerChoices(), ", ")
 	presets   = strings.Join(Presets(), ", ")
 )
 
@@ -296,12 +304,14 @@ func TestBadFiles(t *testing.T) {
 		{"threads: -1\n", `threads -1: want at least 1, or 0 for all cores (FILE:1)`},
 		{"device: gpu\n", `device "gpu": want one of auto, cpu, cuda; did you mean cpu? (FILE:1)`},
 		{"diffusion: {schedule: cosin}\n", `diffusion.schedule "cosin": want one of ` + schedules + `; did you mean cosine? (FILE:1)`},
-		{"diffusion: {schedule: sigmoid}\n", `diffusion.schedule "sigmoid": want one of ` + schedules + ` (FILE:1)`},
+		{"diffusion: {schedule: laplace}\n", `diffusion.schedule "laplace": want one of ` + schedules + ` (FILE:1)`},
 		{"diffusion: {prediction: epsilon}\n", `diffusion.prediction "epsilon": want one of eps, v, x0 (FILE:1)`},
 		{"sample: {sampler: DDIM}\n", `sample.sampler "DDIM": want one of ` + samplers + `; did you mean ddim? (FILE:1)`},
 		{"data: {channels: 2}\n", `data.channels 2: want 1 (grey) or 3 (RGB) (FILE:1)`},
 		{"diffusion: {t: 0}\n", `diffusion.t 0: want 1 to 1000000 (FILE:1)`},
 		{"sample: {batch: 0}\n", `sample.batch 0: want 1 to 1048576 (FILE:1)`},
+		{"sample: {variance: learned}\n", `sample.variance learned: want a model with model.learn_sigma, which predicts variances, or a fixed variance (sample.variance from FILE:1, model.learn_sigma from default)`},
+		{"diffusion: {zero_terminal_snr: true, prediction: eps}\n", `diffusion.zero_terminal_snr true: the noise tells nothing of x_0 where there is no signal: want diffusion.prediction v or x0, not eps (diffusion.zero_terminal_snr from FILE:1, diffusion.prediction from FILE:1)`},
 		{"sample: {eta: -1}\n", `sample.eta -1: want 0 (deterministic) to 1 (as much noise as ddpm) (FILE:1)`},
 	} {
 		path := write(t, "c.yaml", c.text)
@@ -447,7 +457,7 @@ func lineOf(t *testing.T, preset, name string) string {
 
 func TestPresets(t *testing.T) {
 	names := Presets()
-	for _, name := range []string{"cifar", "folder", "mnist", "shapes"} {
+	for _, name := range []string{"cifar", "cifar-cond", "folder", "iddpm-cifar", "mnist", "shapes", "shapes-cond"} {
 		if !slices.Contains(names, name) {
 			t.Errorf("no preset %s", name)
 		}
@@ -497,6 +507,13 @@ func TestPresetValues(t *testing.T) {
 			"train.decay": "constant", "train.beta1": 0.9, "train.beta2": 0.999, "train.adam_eps": 1e-8, "train.clip": 1.0,
 			"train.ema": 0.9999, "sample.sampler": "ddpm", "sample.steps": 1000, "sample.variance": "fixed_large",
 			"sample.clip": true,
+		},
+		"iddpm-cifar": {
+			"data.name": "cifar10", "model.channels": 128, "model.mult": []float64{1, 2, 2, 2}, "model.blocks": 3,
+			"model.attention": []int{16, 8}, "model.head_dim": 64, "model.dropout": 0.3, "model.learn_sigma": true,
+			"diffusion.t": 4000, "diffusion.schedule": "cosine", "diffusion.prediction": "eps", "train.loss": "hybrid",
+			"train.vlb_weight": 0.001, "train.timesteps": "uniform", "train.steps": 500_000, "train.batch": 128, "train.lr": 1e-4,
+			"train.decay": "constant", "train.ema": 0.9999, "sample.sampler": "ddpm", "sample.variance": "learned",
 		},
 	} {
 		r := load(t, Options{Config: name})

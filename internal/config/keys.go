@@ -8,6 +8,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"ddpm/internal/data"
+	"ddpm/internal/distill"
 	"ddpm/internal/graph"
 	"ddpm/internal/model"
 	"ddpm/internal/sched"
@@ -105,10 +106,24 @@ func (l *leaf) choices() []string {
 		return sched.Names()
 	case "diffusion.prediction":
 		return sched.PredictionNames()
+	case "train.loss":
+		return train.LossKinds()
+	case "train.weighting":
+		return train.WeightingKinds()
+	case "train.timesteps":
+		return train.TimestepKinds()
 	case "train.decay":
 		return train.DecayKinds()
+	case "distill.method":
+		return distill.Methods()
+	case "distill.solver":
+		return distill.Solvers()
+	case "distill.loss":
+		return distill.Losses()
+	case "distill.target":
+		return distill.Targets()
 	case "sample.sampler":
-		return sched.SamplerNames()
+		return sched.SamplerChoices()
 	case "sample.spacing":
 		return sched.SpacingNames()
 	case "sample.variance":

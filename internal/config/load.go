@@ -23,6 +23,7 @@ import (
 const (
 	OriginDefault = "default"
 	OriginSet     = "--set"
+	OriginTeacher = "the teacher"
 )
 
 // DefaultPreset is the configuration of a run that names none.
@@ -42,6 +43,10 @@ type Options struct {
 	Text    []byte   // the YAML itself, where it is not in a file of its own: Config is then only its name
 	Set     []string // key=value, the later one wins
 	Environ []string // as os.Environ returns it; empty values do not count
+
+	// Teacher, if not nil, says what data, model and diffusion are by default: those that a
+	// student has of its teacher.
+	Teacher *Config
 }
 
 // Resolved is a valid configuration and where each value came from.
@@ -63,6 +68,7 @@ func Load(options Options) (*Resolved, error) {
 		}
 	}
 	stack := newLayers()
+	stack.inherit(options.Teacher)
 	if err := stack.addFile(file.text, file.source); err != nil {
 		return nil, err
 	}
@@ -149,6 +155,16 @@ func newLayers() *layers {
 		s.origins[l.key] = OriginDefault
 	}
 	return s
+}
+
+// inherit makes values of a teacher defaults.
+func (s *layers) inherit(teacher *Config) {
+	for _, l := range leaves {
+		if teacher != nil && slices.Contains([]string{"data", "model", "diffusion"}, l.section) {
+			s.viper.SetDefault(l.key, l.get(teacher))
+			s.origins[l.key] = OriginTeacher
+		}
+	}
 }
 
 func (s *layers) addFile(text []byte, source string) error {
@@ -284,6 +300,7 @@ func Presets() []string {
 	for i, entry := range entries {
 		names[i] = strings.TrimSuffix(entry.Name(), ".yaml")
 	}
+	slices.Sort(names)
 	return names
 }
 

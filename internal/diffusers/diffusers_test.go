@@ -45,8 +45,9 @@ func layout(t *testing.T, p *Pipeline) *graph.Layout {
 	return l
 }
 
-// predict runs the pipeline's network on the golden x and t.
-func (g golden) predict(b graph.Backend, p *Pipeline) []float32 {
+// predict runs the pipeline's network on the golden x and t, and on a class for each image if it
+// has classes.
+func (g golden) predict(b graph.Backend, p *Pipeline, class ...uint32) []float32 {
 	g.t.Helper()
 	steps, err := g.file.ReadInt64("golden.t")
 	if err != nil {
@@ -81,10 +82,14 @@ func (g golden) predict(b graph.Backend, p *Pipeline) []float32 {
 		g.t.Fatal(err)
 	}
 	defer program.Close()
-	if err := program.Run(context.Background(), graph.Feeds{"x": g.nhwc("golden.x"), "t": ts}); err != nil {
+	feeds := graph.Feeds{"x": g.nhwc("golden.x"), "t": ts}
+	if class != nil {
+		feeds["class"] = class
+	}
+	if err := program.Run(context.Background(), feeds); err != nil {
 		g.t.Fatal(err)
 	}
-	out := make([]float32, len(ts)*p.size().Values())
+	out := make([]float32, plan.Outputs["out"].Shape.TotalSize())
 	if err := program.Output("out", out); err != nil {
 		g.t.Fatal(err)
 	}
@@ -193,6 +198,67 @@ func TestPredictsWhatPyTorchDoesOnTheCPU(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// wide is the network unet_tiny with classes, of which class 0 changes nothing, and with
+// variances twice its predictions.
+func wide(t *testing.T) (golden, folder) {
+	t.Helper()
+	g, f := openGolden(t, "unet_tiny"), newFolder(t)
+	f.pipeline(g)
+	f.json("unet/config.json", with(g.config, map[string]any{"num_class_embeds": 3, "out_channels": 6}))
+	weights := g.weights()
+	for i := range weights {
+		if w := &weights[i]; strings.HasPrefix(w.Name, "conv_out.") {
+			for _, v := range w.Float32 {
+				w.Float32 = append(w.Float32, 2*v)
+			}
+			w.Shape[0] = 6
+		}
+	}
+	const width = 32
+	table := make([]float32, 3*width)
+	for i := range width {
+		table[width+i], table[2*width+i] = float32(i)/10, -1
+	}
+	f.tensors("unet/diffusion_pytorch_model.safetensors", append(weights,
+		safetensors.Tensor{Name: "class_embedding.weight", DType: safetensors.F32, Shape: []int{3, width}, Float32: table}))
+	return g, f
+}
+
+func TestClassesAndVariances(t *testing.T) {
+	g, f := wide(t)
+	p := open(t, f)
+	if p.Model.Classes != 3 || !p.Model.LearnSigma || !slices.ContainsFunc(p.Notes, func(note string) bool {
+		return strings.Contains(note, "num_class_embeds is 3: class 2 stands for no class too")
+	}) {
+		t.Errorf("%d classes, learn_sigma %t, notes %q", p.Model.Classes, p.Model.LearnSigma, p.Notes)
+	}
+	want := g.nhwc("golden.eps")
+	of := func(class uint32) (prediction, variance []float32) {
+		classes := slices.Repeat([]uint32{class}, len(want)/p.size().Values())
+		for i, v := range g.predict(reference.Backend{}, p, classes...) {
+			if c := p.Channels; i%(2*c) < c {
+				prediction = append(prediction, v)
+			} else {
+				variance = append(variance, v/2)
+			}
+		}
+		return prediction, variance
+	}
+	prediction, variance := of(0)
+	if d := max(distance(prediction, want), distance(variance, want)); d > tolerance {
+		t.Errorf("off by %.2g of the largest value, want %.2g", d, tolerance)
+	}
+	one, _ := of(1)
+	last, _ := of(2)
+	none, _ := of(uint32(p.Model.NoClass()))
+	if distance(one, want) < 0.01 || distance(last, want) < 0.01 || distance(one, last) < 0.01 {
+		t.Error("classes make no difference")
+	}
+	if !slices.Equal(none, last) {
+		t.Errorf("no class is off the last class by %.2g", distance(none, last))
 	}
 }
 
@@ -431,6 +497,10 @@ func TestWeightsOfAnotherNetwork(t *testing.T) {
 			[]string{"its weights lack down_blocks.0.resnets.1.norm1.weight, ", " more"}},
 		{"less attention configured", nil, map[string]any{"add_attention": false},
 			[]string{"its weights have in addition mid_block.attentions.0.group_norm.bias, ", "and 7 more"}},
+		{"classes configured", nil, map[string]any{"num_class_embeds": 5},
+			[]string{"its weights lack class_embedding.weight"}},
+		{"other classes configured", rename("conv_in.bias", "class_embedding.weight"), map[string]any{"num_class_embeds": 5},
+			[]string{"class_embedding.weight [8] where [5 32] is wanted"}},
 		{"wider", nil, map[string]any{"block_out_channels": []int{8, 24}}, []string{"where", "is wanted", "more"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ func readObject(path string) (*object, error) {
 		return nil, fmt.Errorf("diffusers: %w", err)
 	}
 	o := newObject(path)
-	err = json.Unmarshal(text, &o.fields)
+	err = json.Unmarshal(notNumbers.ReplaceAll(text, []byte("${1}null")), &o.fields)
 	var other *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &other):
@@ -42,6 +43,10 @@ func readObject(path string) (*object, error) {
 	}
 	return o, nil
 }
+
+// notNumbers are values that Python writes and JSON does not know, such as the -Infinity of
+// lambda_min_clipped. They are read as null. Within text no quote is without a backslash.
+var notNumbers = regexp.MustCompile(`("\w+":\s*)(?:-?Infinity|NaN)\b`)
 
 func newObject(path string) *object {
 	return &object{path: path, fields: map[string]json.RawMessage{}, known: map[string]bool{}}

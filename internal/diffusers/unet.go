@@ -18,7 +18,6 @@ var unetFixed = []fixed{
 	{"downsample_type", []any{"conv", nil}},
 	{"mid_block_scale_factor", []any{1.0}},
 	{"mid_block_type", []any{"UNetMidBlock2D"}},
-	{"num_class_embeds", []any{nil}},
 	{"resnet_time_scale_shift", []any{"default"}},
 	{"time_embedding_type", []any{"positional"}},
 	{"upsample_type", []any{"conv", nil}},
@@ -42,6 +41,7 @@ var unetNames = map[string]string{
 	"model.groups":             "norm_num_groups",
 	"model.norm_eps":           "norm_eps",
 	"model.dropout":            "dropout",
+	"model.classes":            "num_class_embeds",
 	"model.downsample_padding": "downsample_padding",
 	"model.freq_shift":         "freq_shift",
 }
@@ -60,8 +60,9 @@ func (p *Pipeline) readUNet(path string) error {
 	}
 	p.Height, p.Width = o.sampleSize()
 	p.Channels = o.whole("in_channels", 3)
-	if out := o.whole("out_channels", 3); out != p.Channels {
-		o.fail("out_channels", fmt.Sprintf("%d, as many as in_channels: a learned variance or another condition is not supported", p.Channels))
+	out := o.whole("out_channels", 3)
+	if out != p.Channels && out != 2*p.Channels {
+		o.fail("out_channels", fmt.Sprintf("%d, as many as in_channels, or %d with a learned variance", p.Channels, 2*p.Channels))
 	}
 	channels := read(o, "block_out_channels", []whole{224, 448, 672, 896}, "a list of whole numbers")
 	if len(channels) == 0 || slices.Min(channels) < 1 {
@@ -80,6 +81,8 @@ func (p *Pipeline) readUNet(path string) error {
 		Groups:            o.whole("norm_num_groups", 32),
 		NormEps:           o.number("norm_eps", 1e-5),
 		Dropout:           o.number("dropout", 0),
+		Classes:           o.classes(),
+		LearnSigma:        out == 2*p.Channels,
 		Init:              "pytorch",
 		Conv:              string(graph.AutoConv),
 		DownsamplePadding: o.whole("downsample_padding", 1),
@@ -107,6 +110,10 @@ func (p *Pipeline) readUNet(path string) error {
 		return o.err
 	}
 	p.Model = c
+	if c.Classes > 0 {
+		p.note("%s: num_class_embeds is %d: class %d stands for no class too, as where it is what labels were dropped for; if the model was trained without such a class, it wants one to be named and no guidance",
+			path, c.Classes, c.Classes-1)
+	}
 	return o.explain(c.Validate(p.Width, p.Height, p.Channels), unetNames)
 }
 
@@ -123,6 +130,20 @@ func (o *object) sampleSize() (height, width int) {
 		return 0, 0
 	}
 	return int(size[0]), int(size[1])
+}
+
+// classes reads the number of classes, 0 if there are none. The library has a row of its
+// embedding for each; here there is one more, see weights.arena.
+func (o *object) classes() int {
+	const key = "num_class_embeds"
+	if o.null(key) {
+		return 0
+	}
+	n := o.whole(key, 0)
+	if o.has(key) && n < 1 {
+		o.fail(key, "at least 1, or null for none")
+	}
+	return n
 }
 
 // headDim reads the channels of an attention head, 0 for a single head.

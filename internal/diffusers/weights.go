@@ -162,6 +162,9 @@ func (w *weights) arena(l *graph.Layout, config string) ([]float32, error) {
 		if err != nil {
 			return nil, fmt.Errorf("diffusers: %w", err)
 		}
+		if p.Kind == graph.Table { // the row of no class: the last class is that, if any is
+			values = append(values, values[len(values)-p.Shape[1]:]...)
+		}
 		p.FromTorch(arena[p.Offset:p.Offset+p.Len], values)
 	}
 	return arena, nil
@@ -180,7 +183,7 @@ func (w *weights) check(l *graph.Layout, config string) error {
 		}
 		info, _ := t.file.Tensor(t.name)
 		if !fits(info.Shape, p) {
-			misshapen = append(misshapen, fmt.Sprintf("%s %v where %v is wanted", t.name, info.Shape, p.TorchShape()))
+			misshapen = append(misshapen, fmt.Sprintf("%s %v where %v is wanted", t.name, info.Shape, stored(p)))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.tensors)) {
@@ -203,10 +206,19 @@ func (w *weights) check(l *graph.Layout, config string) error {
 	return fmt.Errorf("diffusers: %s is not the network of %s: its weights %s", w.path, config, strings.Join(faults, ", and "))
 }
 
+// stored is the shape of a parameter in the library. Its table of classes has no row for none.
+func stored(p graph.ParamSpec) []int {
+	shape := p.TorchShape()
+	if p.Kind == graph.Table {
+		shape = append([]int{shape[0] - 1}, shape[1:]...)
+	}
+	return shape
+}
+
 // fits compares a stored shape with a parameter's. The weights of attention have
 // been 1x1 convolutions at times: what is linear may have 1s at the end.
 func fits(shape []int, p graph.ParamSpec) bool {
-	want := p.TorchShape()
+	want := stored(p)
 	if p.Kind == graph.LinearWeight {
 		for len(shape) > len(want) && shape[len(shape)-1] == 1 {
 			shape = shape[:len(shape)-1]

@@ -10,27 +10,29 @@ import (
 )
 
 // Network fills out with the model's raw output for the flat batch x, one t in
-// 0..T-1 for each of its len(t) images. It must neither change x nor keep a
-// slice.
-type Network func(ctx context.Context, x []float32, t []int, out []float32) error
+// 0..T-1 and one class, -1 for none, for each of its len(t) images. It must neither
+// change x nor keep a slice.
+type Network func(ctx context.Context, x []float32, t []float64, class []int, out []float32) error
 
-// Source writes image i of a set into dst, bytes in any fixed layout, and
-// returns an error that names the image.
-type Source func(i int, dst []byte) error
+// Source writes image i of a set into dst, bytes in any fixed layout whose last extent is
+// Options.Channels, and returns its class, -1 for none, or an error that names the image.
+type Source func(i int, dst []byte) (class int, err error)
 
 // Options say what Evaluate evaluates, on which images, and how thoroughly.
 type Options struct {
-	Schedule   *sched.Schedule
-	Prediction sched.Prediction // what the network predicts
-	Variance   sched.Variance   // of the reverse step
-	Clip       bool             // clip the predicted x_0 to [-1, 1], as Ho et al. do
+	Schedule        *sched.Schedule
+	Parametrization sched.Parametrization // how x_0 follows from the network's output
+	LearnSigma      bool                  // that output is [H,W,2C] for an image: the prediction, then the variance
+	Variance        sched.Variance        // of the reverse step; Learned wants LearnSigma
+	Clip            bool                  // clip the predicted x_0 to [-1, 1], as Ho et al. do
 
-	Values int    // of an image: H W C
-	Count  int    // images the source has; 0 is endless
-	Images int    // images to evaluate, spread evenly over the source; 0, or more than Count, is all
-	Stride int    // 1 evaluates every t; k every k-th, see Evaluate
-	Batch  int    // images in a network call, of any t
-	Seed   uint64 // of the noise
+	Values   int    // of an image: H W C
+	Channels int    // C; only needed with LearnSigma
+	Count    int    // images the source has; 0 is endless
+	Images   int    // images to evaluate, spread evenly over the source; 0, or more than Count, is all
+	Stride   int    // 1 evaluates every t; k every k-th, see Evaluate
+	Batch    int    // images in a network call, of any t
+	Seed     uint64 // of the noise
 
 	// OnProgress, if not nil, is called after each network call with the number
 	// of images that went through the network and that will in all.
@@ -51,7 +53,7 @@ type Report struct {
 	Variance    string `json:"variance"`
 	Clip        bool   `json:"clip"`
 
-	LSimple   float64 `json:"l_simple"` // mean squared error of the network's output against its training target, t uniform
+	LSimple   float64 `json:"l_simple"` // mean squared error of the network's prediction against its training target, t uniform
 	LSimpleSE float64 `json:"l_simple_se"`
 
 	BitsPerDim   float64 `json:"bits_per_dim"` // the variational bound: Prior + Decoder + the KL of all Quartiles
@@ -101,7 +103,7 @@ func Evaluate(ctx context.Context, network Network, source Source, opt Options) 
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := network(ctx, e.xt[:n*opt.Values], e.t[:n], e.out[:n*opt.Values]); err != nil {
+		if err := network(ctx, e.xt[:n*opt.Values], e.t[:n], e.class[:n], e.out[:n*opt.outValues()]); err != nil {
 			return nil, fmt.Errorf("eval: %w", err)
 		}
 		for slot := range n {
@@ -124,11 +126,23 @@ type plan struct {
 	weight float64 // of an evaluation at t > 0
 }
 
+// outValues is the number of values of the network's output for an image.
+func (o *Options) outValues() int {
+	if o.LearnSigma {
+		return 2 * o.Values
+	}
+	return o.Values
+}
+
 func (o *Options) resolve() (plan, error) {
 	T := o.Schedule.T()
 	switch {
 	case o.Values < 1:
 		return plan{}, fmt.Errorf("eval: images of %d values: want at least 1", o.Values)
+	case o.LearnSigma && (o.Channels < 1 || o.Values%o.Channels != 0):
+		return plan{}, fmt.Errorf("eval: images of %d values and %d channels: want the channels of an image", o.Values, o.Channels)
+	case o.Variance == sched.Learned && !o.LearnSigma:
+		return plan{}, fmt.Errorf("eval: variance %s: want a network that predicts variances", o.Variance)
 	case o.Batch < 1:
 		return plan{}, fmt.Errorf("eval: batch %d: want at least 1", o.Batch)
 	case o.Stride < 1 || o.Stride > T:
@@ -160,7 +174,7 @@ func (p plan) timestep(T, start, k int) int {
 	return 1 + ((k-1)*(T-1)+start)/p.others
 }
 
-// evaluator holds a batch, [Batch, Values] each, and the sums. All sums are
+// evaluator holds a batch, [Batch, Values] each but for out, and the sums. All sums are
 // float64 and in the order of the plan.
 type evaluator struct {
 	Options
@@ -172,8 +186,11 @@ type evaluator struct {
 	x0, eps   []float32
 	xt, out   []float32
 	predicted []float32 // x_0, one image
-	t         []int
+	learned   []float32 // the variance, likewise
+	t         []float64
+	class     []int
 	start     int // of the image prepared last
+	label     int // likewise
 
 	loss, nats  []float64 // of each image: weighted sum over t of the squared error, and the bound
 	prior       float64
@@ -184,10 +201,12 @@ type evaluator struct {
 }
 
 func (e *evaluator) allocate() {
-	batch := func() []float32 { return make([]float32, min(e.Batch, e.plan.total)*e.Values) }
-	e.x0, e.eps, e.xt, e.out = batch(), batch(), batch(), batch()
-	e.image, e.x0Image, e.predicted = make([]byte, e.Values), make([]float32, e.Values), make([]float32, e.Values)
-	e.t = make([]int, min(e.Batch, e.plan.total))
+	n := min(e.Batch, e.plan.total)
+	batch := func() []float32 { return make([]float32, n*e.Values) }
+	image := func() []float32 { return make([]float32, e.Values) }
+	e.x0, e.eps, e.xt, e.out = batch(), batch(), batch(), make([]float32, n*e.outValues())
+	e.image, e.x0Image, e.predicted, e.learned = make([]byte, e.Values), image(), image(), image()
+	e.t, e.class = make([]float64, n), make([]int, n)
 	e.loss, e.nats = make([]float64, e.plan.images), make([]float64, e.plan.images)
 }
 
@@ -209,7 +228,8 @@ func (e *evaluator) prepare(slot, evaluation int) error {
 	image, k := evaluation/(1+e.plan.others), evaluation%(1+e.plan.others)
 	T, index := e.Schedule.T(), e.index(image)
 	if k == 0 {
-		if err := e.source(index, e.image); err != nil {
+		var err error
+		if e.label, err = e.source(index, e.image); err != nil {
 			return fmt.Errorf("eval: held-out image %d: %w", index, err)
 		}
 		for i, v := range e.image {
@@ -221,7 +241,7 @@ func (e *evaluator) prepare(slot, evaluation int) error {
 		e.start = e.key(T, index).IntN(max(T-1, 1)) // T is no timestep, so no noise comes from this key
 	}
 	t := e.plan.timestep(T, e.start, k)
-	e.t[slot] = t
+	e.t[slot], e.class[slot] = float64(t), e.label
 	copy(e.of(e.x0, slot), e.x0Image)
 	e.key(t, index).Normals(e.of(e.eps, slot))
 	e.Schedule.QSample(e.x0Image, t, e.of(e.eps, slot), e.of(e.xt, slot))
@@ -234,13 +254,27 @@ func (e *evaluator) key(step, index int) rng.Key {
 
 // add accounts for the network's output in a slot.
 func (e *evaluator) add(slot, evaluation int) error {
-	image, t := evaluation/(1+e.plan.others), e.t[slot]
-	x0, eps, xt, out := e.of(e.x0, slot), e.of(e.eps, slot), e.of(e.xt, slot), e.of(e.out, slot)
-	onX0, onEps := e.Prediction.Target(e.Schedule, t)
-	onXt, onOut := e.Prediction.XStartCoefs(e.Schedule, t)
+	image, t := evaluation/(1+e.plan.others), int(e.t[slot])
+	x0, eps, xt := e.of(e.x0, slot), e.of(e.eps, slot), e.of(e.xt, slot)
+	out := e.out[slot*e.outValues() : (slot+1)*e.outValues()]
+	onX0, onEps := e.Parametrization.Target(e.Schedule, t)
+	node := e.Schedule.Node(float64(t))
+	onXt, onOut := e.Parametrization.XStartCoefs(node)
+	// What is compared with the target is the output or, of a consistency model, the prediction that
+	// its x_0 amounts to.
+	lossOnXt, lossOnOut := 0.0, 1.0
+	if e.Parametrization.Consistency {
+		epsOnXt, epsOnOut := e.Parametrization.EpsCoefs(node)
+		lossOnXt, lossOnOut = onX0*onXt+onEps*epsOnXt, onX0*onOut+onEps*epsOnOut
+	}
 	var squared float64
-	for i, o := range out {
-		d := float64(o) - (onX0*float64(x0[i]) + onEps*float64(eps[i]))
+	for i := range x0 {
+		o := out[i]
+		if e.LearnSigma { // a pixel has its C predictions, then its C variances
+			at := i + i/e.Channels*e.Channels
+			o, e.learned[i] = out[at], out[at+e.Channels]
+		}
+		d := lossOnXt*float64(xt[i]) + lossOnOut*float64(o) - (onX0*float64(x0[i]) + onEps*float64(eps[i]))
 		squared += d * d
 		prediction := onXt*float64(xt[i]) + onOut*float64(o)
 		if e.Clip {
@@ -249,7 +283,7 @@ func (e *evaluator) add(slot, evaluation int) error {
 		e.predicted[i] = float32(prediction)
 	}
 	squared /= float64(e.Values)
-	term := e.Schedule.VLBTerm(x0, xt, e.predicted, t, e.Variance)
+	term := e.Schedule.VLBTerm(x0, xt, e.predicted, e.learned, t, e.Variance)
 	if sum := squared + term; math.IsNaN(sum) || math.IsInf(sum, 0) {
 		return fmt.Errorf("eval: the network's output for held-out image %d at t=%d is not finite: its weights are damaged or its training diverged",
 			e.index(image), t)
@@ -277,7 +311,7 @@ func (e *evaluator) report() *Report {
 	T, n := e.Schedule.T(), float64(e.plan.images)
 	r := &Report{
 		Images: e.plan.images, T: T, Stride: e.Stride, Evaluations: e.plan.total, Estimate: e.plan.others < T-1,
-		Prediction: e.Prediction.String(), Variance: e.Variance.String(), Clip: e.Clip,
+		Prediction: e.Parametrization.String(), Variance: e.Variance.String(), Clip: e.Clip,
 		Prior: sched.BitsPerDim(e.prior / n), Decoder: sched.BitsPerDim(e.decoder / n),
 	}
 	// The weights of one image sum to T.

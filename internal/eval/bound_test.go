@@ -21,14 +21,14 @@ const (
 	toyVariance = 0.3 * 0.3
 )
 
-func toyImage(i int, dst []byte) error {
+func toyImage(i int, dst []byte) (class int, err error) {
 	z := make([]float32, len(dst))
 	rng.Key{Seed: 77, Stream: rng.Noise, Sample: uint32(i)}.Normals(z)
 	for k, v := range z {
 		x := math.Sqrt(toyVariance) * float64(v)
 		dst[k] = byte(min(max((x+1)*127.5, 0), 255) + 0.5)
 	}
-	return nil
+	return -1, nil
 }
 
 // toyCoefs gives the perfect x_0 and eps as multiples of x_t.
@@ -38,10 +38,10 @@ func toyCoefs(a float64) (x0, eps float64) {
 }
 
 func toyNetwork(s *sched.Schedule, p sched.Prediction) Network {
-	return func(_ context.Context, x []float32, t []int, out []float32) error {
+	return func(_ context.Context, x []float32, t []float64, _ []int, out []float32) error {
 		n := len(x) / len(t)
 		for i, t := range t {
-			a := s.AlphasCumprod[t]
+			a := s.AlphasCumprod[int(t)]
 			x0, eps := toyCoefs(a)
 			factor := map[sched.Prediction]float64{sched.Eps: eps, sched.XStart: x0, sched.V: math.Sqrt(a)*eps - math.Sqrt(1-a)*x0}[p]
 			for k := i * n; k < (i+1)*n; k++ {
@@ -69,7 +69,7 @@ func linear(t *testing.T, T int, first, last float64) *sched.Schedule {
 }
 
 func toyOptions(s *sched.Schedule) Options {
-	return Options{Schedule: s, Prediction: sched.Eps, Variance: sched.FixedLarge, Values: toyValues, Count: 40, Stride: 1, Batch: 16, Seed: 3}
+	return Options{Schedule: s, Variance: sched.FixedLarge, Values: toyValues, Count: 40, Stride: 1, Batch: 16, Seed: 3}
 }
 
 func evaluate(t *testing.T, network Network, opt Options) *Report {
@@ -109,7 +109,7 @@ func closedForm(betas []float64, images int, opt Options) (r Report) {
 		a *= 1 - beta
 		c, _ := toyCoefs(a)
 		mse := math.Pow(1-c*math.Sqrt(a), 2)*square + c*c*(1-a)
-		onLoss := map[sched.Prediction]float64{sched.Eps: a / (1 - a), sched.V: 1 / (1 - a), sched.XStart: 1}[opt.Prediction]
+		onLoss := map[sched.Prediction]float64{sched.Eps: a / (1 - a), sched.V: 1 / (1 - a), sched.XStart: 1}[opt.Parametrization.Prediction]
 		q := t * 4 / T
 		r.LSimple += onLoss * mse / float64(T)
 		r.Quartiles[q].LSimple += onLoss * mse
@@ -167,7 +167,7 @@ func TestBoundMatchesClosedForm(t *testing.T) {
 	for _, p := range []sched.Prediction{sched.Eps, sched.V, sched.XStart} {
 		for _, v := range []sched.Variance{sched.FixedSmall, sched.FixedLarge} {
 			opt := toyOptions(s)
-			opt.Prediction, opt.Variance = p, v
+			opt.Parametrization.Prediction, opt.Variance = p, v
 			got, want := evaluate(t, toyNetwork(s, p), opt), closedForm(s.Betas, 40, opt)
 			// 10240 values a t: the mean square of their noise is right within 1.4 %
 			// (one standard deviation) at a t, and 0.4 % over a quartile.
@@ -259,7 +259,7 @@ func TestNoiseBelongsToTheImage(t *testing.T) {
 		seen := map[float32]bool{}
 		opt := toyOptions(s)
 		opt.Images = images
-		evaluate(t, func(_ context.Context, x []float32, t []int, out []float32) error {
+		evaluate(t, func(_ context.Context, x []float32, t []float64, _ []int, out []float32) error {
 			for i := range t {
 				seen[x[i*toyValues]] = true
 			}
@@ -356,20 +356,20 @@ func TestShortSchedules(t *testing.T) {
 // prediction is perfect.
 func TestClipBoundsThePrediction(t *testing.T) {
 	s := linear(t, 20, 1e-3, 0.2)
-	wild := func(_ context.Context, x []float32, t []int, out []float32) error {
+	wild := func(_ context.Context, x []float32, t []float64, _ []int, out []float32) error {
 		for i := range out {
 			out[i] = 100
 		}
 		return nil
 	}
-	ones := func(_ int, dst []byte) error {
+	ones := func(_ int, dst []byte) (int, error) {
 		for i := range dst {
 			dst[i] = 255
 		}
-		return nil
+		return -1, nil
 	}
 	opt := toyOptions(s)
-	opt.Prediction, opt.Variance, opt.Clip = sched.XStart, sched.FixedSmall, true
+	opt.Parametrization.Prediction, opt.Variance, opt.Clip = sched.XStart, sched.FixedSmall, true
 	r, err := Evaluate(context.Background(), wild, ones, opt)
 	if err != nil {
 		t.Fatal(err)
@@ -394,7 +394,7 @@ func TestImagesAreSpreadOverTheSet(t *testing.T) {
 		var got []int
 		opt := toyOptions(s)
 		opt.Count, opt.Images, opt.Values = c.count, c.images, 4
-		r, err := Evaluate(context.Background(), toyNetwork(s, sched.Eps), func(i int, dst []byte) error {
+		r, err := Evaluate(context.Background(), toyNetwork(s, sched.Eps), func(i int, dst []byte) (int, error) {
 			got = append(got, i)
 			return toyImage(i, dst)
 		}, opt)
@@ -426,9 +426,9 @@ func TestEvaluateErrors(t *testing.T) {
 		change(&opt)
 		return opt
 	}
-	failing := func(context.Context, []float32, []int, []float32) error { return broken }
+	failing := func(context.Context, []float32, []float64, []int, []float32) error { return broken }
 	output := func(v float32) Network {
-		return func(_ context.Context, x []float32, t []int, out []float32) error {
+		return func(_ context.Context, x []float32, t []float64, _ []int, out []float32) error {
 			for i := range out {
 				out[i] = v
 			}
@@ -449,11 +449,11 @@ func TestEvaluateErrors(t *testing.T) {
 		{"no values", nil, nil, nil, set(func(o *Options) { o.Values = 0 }), "images of 0 values"},
 		{"negative images", nil, nil, nil, set(func(o *Options) { o.Images = -1 }), "images -1 of 40"},
 		{"all of an endless set", nil, nil, nil, set(func(o *Options) { o.Count = 0 }), "endless"},
-		{"image cannot be read", nil, nil, func(i int, _ []byte) error {
+		{"image cannot be read", nil, nil, func(i int, _ []byte) (int, error) {
 			if i == 2 {
-				return broken
+				return -1, broken
 			}
-			return nil
+			return -1, nil
 		}, toyOptions(s), "held-out image 2: broken"},
 		{"network fails", nil, failing, nil, toyOptions(s), "eval: broken"},
 		{"output is NaN", nil, output(float32(math.NaN())), nil, toyOptions(s), "held-out image 0 at t=0 is not finite"},
@@ -489,7 +489,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	}
 	opt := toyOptions(s)
 	opt.Images, opt.Values, opt.Stride = 1, 768, 10
-	idle := func(context.Context, []float32, []int, []float32) error { return nil }
+	idle := func(context.Context, []float32, []float64, []int, []float32) error { return nil }
 	for b.Loop() {
 		if _, err := Evaluate(context.Background(), idle, toyImage, opt); err != nil {
 			b.Fatal(err)

@@ -43,12 +43,31 @@ type ShapesScore struct {
 	KSY               float64                  `json:"ks_y"`
 	KSPhi             float64                  `json:"ks_phi"`
 	Classes           [len(shapes.Classes)]int `json:"classes"` // valid samples of each class
+
+	// Asked is nil if the samples were not asked to be of a class.
+	*Asked
+	// Seconds is how long it took to draw a thousand samples, 0 if they were not drawn.
+	Seconds float64 `json:"seconds,omitempty"`
+}
+
+// Asked says how many samples are of the class they were asked to be: whose nearest image of
+// the generator is of that class.
+type Asked struct {
+	ClassAccuracy float64 `json:"class_accuracy"`       // share of all samples
+	ValidAccuracy float64 `json:"class_accuracy_valid"` // share of the valid ones
 }
 
 // String is the score in one line.
 func (s ShapesScore) String() string {
-	return fmt.Sprintf("score %.1f, valid %.1f%%, rmse median %.4f p90 %.4f, entropy class %.3f background %.3f, KS radius %.3f x %.3f y %.3f phi %.3f",
+	text := fmt.Sprintf("score %.1f, valid %.1f%%, rmse median %.4f p90 %.4f, entropy class %.3f background %.3f, KS radius %.3f x %.3f y %.3f phi %.3f",
 		s.Score, 100*s.Valid, s.RMSEMedian, s.RMSEP90, s.ClassEntropy, s.BackgroundEntropy, s.KSRadius, s.KSX, s.KSY, s.KSPhi)
+	if s.Asked != nil {
+		text += fmt.Sprintf(", of the asked class %.1f%%, of the valid %.1f%%", 100*s.ClassAccuracy, 100*s.ValidAccuracy)
+	}
+	if s.Seconds > 0 {
+		text += fmt.Sprintf(", %.3g s to draw 1000", s.Seconds)
+	}
+	return text
 }
 
 const (
@@ -57,11 +76,15 @@ const (
 )
 
 // Score rates n images of the shapes data set, 16 x 16 x 3 bytes each, HWC. It
-// uses every core; the result does not depend on how many there are.
-func Score(images []byte, n int) (ShapesScore, error) {
+// uses every core; the result does not depend on how many there are. asked are the classes
+// that the images were asked to be of, nil if they were not.
+func Score(images []byte, n int, asked []int) (ShapesScore, error) {
 	if n < 1 || len(images) != n*pixels*3 {
 		return ShapesScore{}, fmt.Errorf("eval: the shapes score of %d images got %d bytes: want at least one image of %d x %d RGB, %d bytes each",
 			n, len(images), side, side, pixels*3)
+	}
+	if asked != nil && len(asked) != n {
+		return ShapesScore{}, fmt.Errorf("eval: the shapes score of %d images got %d classes", n, len(asked))
 	}
 	fits := make([]fit, n)
 	var next atomic.Int64
@@ -75,7 +98,11 @@ func Score(images []byte, n int) (ShapesScore, error) {
 		})
 	}
 	done.Wait()
-	return summarise(fits), nil
+	s := summarise(fits)
+	if asked != nil {
+		s.Asked = accuracy(fits, asked)
+	}
+	return s, nil
 }
 
 // fit is the generator's image nearest to a sample.
@@ -109,6 +136,24 @@ func summarise(fits []fit) ShapesScore {
 	s.KSRadius, s.KSX, s.KSY, s.KSPhi = ks(radius), ks(x), ks(y), ks(phi)
 	s.Score = 100 * s.Valid * min(s.ClassEntropy, s.BackgroundEntropy)
 	return s
+}
+
+// accuracy compares the classes that were found with those asked for.
+func accuracy(fits []fit, asked []int) *Asked {
+	var right, valid, validRight float64
+	for i, f := range fits {
+		if f.rmse < Valid {
+			valid++
+		}
+		if f.params.Class != asked[i] {
+			continue
+		}
+		right++
+		if f.rmse < Valid {
+			validRight++
+		}
+	}
+	return &Asked{ClassAccuracy: right / float64(len(fits)), ValidAccuracy: validRight / max(valid, 1)}
 }
 
 // quantile interpolates between the values of a sorted list.

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"encoding/json"
 	"math"
 	"reflect"
 	"runtime"
@@ -71,22 +72,22 @@ func TestScoreAgreesWithNumPy(t *testing.T) {
 		want  ShapesScore
 		rmse  []float64 // of the first images
 	}{
-		{"held-out data", nil, ShapesScore{n, 99.57415, 1, 0.00105, 0.00110, 0.99574, 0.99740, 0.06316, 0.09105, 0.03500, 0.05883, [5]int{40, 47, 36, 43, 34}},
+		{"held-out data", nil, ShapesScore{n, 99.57415, 1, 0.00105, 0.00110, 0.99574, 0.99740, 0.06316, 0.09105, 0.03500, 0.05883, [5]int{40, 47, 36, 43, 34}, nil, 0},
 			[]float64{0.00098, 0.00101, 0.00113, 0.00106, 0.00108, 0.00125, 0.00106, 0.00101}},
-		{"noise 0.02", noisy(0.02), ShapesScore{n, 99.57415, 1, 0.01979, 0.02047, 0.99574, 0.99740, 0.06435, 0.09131, 0.03414, 0.04722, [5]int{40, 47, 36, 43, 34}},
+		{"noise 0.02", noisy(0.02), ShapesScore{n, 99.57415, 1, 0.01979, 0.02047, 0.99574, 0.99740, 0.06435, 0.09131, 0.03414, 0.04722, [5]int{40, 47, 36, 43, 34}, nil, 0},
 			[]float64{0.02044, 0.01961, 0.02025, 0.01951, 0.02046, 0.01917, 0.01972, 0.01972}},
-		{"noise 0.1", noisy(0.1), ShapesScore{n, 0, 0, 0.09079, 0.09365, 0, 0, 1, 1, 1, 1, [5]int{}},
+		{"noise 0.1", noisy(0.1), ShapesScore{n, 0, 0, 0.09079, 0.09365, 0, 0, 1, 1, 1, 1, [5]int{}, nil, 0},
 			[]float64{0.09332, 0.09141, 0.09346, 0.08900, 0.09364, 0.08752, 0.09060, 0.09144}},
-		{"averages of two", averaged, ShapesScore{n, 2.42150, 0.04, 0.30641, 0.33158, 0.60538, 1, 0.25, 0.28879, 0.47035, 0.15203, [5]int{1, 3, 0, 4, 0}},
+		{"averages of two", averaged, ShapesScore{n, 2.42150, 0.04, 0.30641, 0.33158, 0.60538, 1, 0.25, 0.28879, 0.47035, 0.15203, [5]int{1, 3, 0, 4, 0}, nil, 0},
 			[]float64{0.32561, 0.10876, 0.33161, 0.32664, 0.33205, 0.33231, 0.05131, 0.34571}},
-		{"red and blue swapped", swapped, ShapesScore{n, 0, 0, 0.15412, 0.19383, 0, 0, 1, 1, 1, 1, [5]int{}},
+		{"red and blue swapped", swapped, ShapesScore{n, 0, 0, 0.15412, 0.19383, 0, 0, 1, 1, 1, 1, [5]int{}, nil, 0},
 			[]float64{0.11058, 0.18626, 0.09539, 0.15435, 0.09795, 0.10549, 0.16142, 0.18127}},
-		{"upside down", flipped, ShapesScore{n, 67.23327, 0.785, 0.00105, 0.11992, 0.85647, 0.99997, 0.07340, 0.08811, 0.04674, 0.08045, [5]int{40, 47, 36, 0, 34}},
+		{"upside down", flipped, ShapesScore{n, 67.23327, 0.785, 0.00105, 0.11992, 0.85647, 0.99997, 0.07340, 0.08811, 0.04674, 0.08045, [5]int{40, 47, 36, 0, 34}, nil, 0},
 			[]float64{0.00098, 0.00101, 0.00113, 0.00106, 0.09041, 0.00125, 0.00106, 0.00101}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			images := heldOut(n, c.alter)
-			got, err := Score(images, n)
+			got, err := Score(images, n, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +136,7 @@ func TestScoreDoesNotDependOnTheNumberOfCores(t *testing.T) {
 	var scores []ShapesScore
 	for _, cores := range []int{1, 3} {
 		old := runtime.GOMAXPROCS(cores)
-		s, err := Score(images, n)
+		s, err := Score(images, n, nil)
 		runtime.GOMAXPROCS(old)
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +155,7 @@ func TestScoreOfFlatImages(t *testing.T) {
 		images[imageBytes+i] = 255
 		images[2*imageBytes+i] = byte(255*shapes.Backgrounds[0][i%3] + 0.5)
 	}
-	s, err := Score(images, 3)
+	s, err := Score(images, 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func TestScoreOfFlatImages(t *testing.T) {
 
 func TestScoreRefuses(t *testing.T) {
 	for _, c := range []struct{ bytes, n int }{{0, 0}, {imageBytes, 2}, {28 * 28, 1}, {0, -1}} {
-		if _, err := Score(make([]byte, c.bytes), c.n); err == nil || !strings.Contains(err.Error(), "16 x 16 RGB") {
+		if _, err := Score(make([]byte, c.bytes), c.n, nil); err == nil || !strings.Contains(err.Error(), "16 x 16 RGB") {
 			t.Errorf("%d bytes, %d images: error %v, want the size of an image", c.bytes, c.n, err)
 		}
 	}
@@ -195,11 +196,43 @@ func TestStatistics(t *testing.T) {
 	}
 }
 
+// The classes that images were drawn of are asked for, but of two images others: one is
+// valid, one is not.
+func TestScoreOfAskedClasses(t *testing.T) {
+	const n = 20
+	images := heldOut(n, nil)
+	copy(images[:imageBytes], make([]byte, imageBytes)) // black
+	asked := make([]int, n)
+	var f fitter
+	for i := range asked {
+		asked[i] = f.fit(images[i*imageBytes : (i+1)*imageBytes]).params.Class
+	}
+	asked[0]++
+	asked[1]++
+	s, err := Score(images, n, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (Asked{18. / 20, 18. / 19}); s.Asked == nil || *s.Asked != want {
+		t.Errorf("%v, want %v", s.Asked, want)
+	}
+	if text := s.String(); !strings.HasSuffix(text, ", of the asked class 90.0%, of the valid 94.7%") {
+		t.Error(text)
+	}
+	bytes, err := json.Marshal(s)
+	if err != nil || !strings.Contains(string(bytes), `"class_accuracy":0.9,"class_accuracy_valid":0.947`) {
+		t.Errorf("%s, %v", bytes, err)
+	}
+	if _, err := Score(images, n, asked[1:]); err == nil {
+		t.Error("a class is missing: want an error")
+	}
+}
+
 func BenchmarkScore(b *testing.B) {
 	const n = 100
 	images := heldOut(n, nil)
 	for b.Loop() {
-		if _, err := Score(images, n); err != nil {
+		if _, err := Score(images, n, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

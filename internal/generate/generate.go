@@ -2,23 +2,85 @@ package generate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 
+	"ddpm/internal/graph"
+	"ddpm/internal/model"
 	"ddpm/internal/rng"
 	"ddpm/internal/sched"
 )
 
 // Generator draws images from a network.
 type Generator struct {
-	Reverse    *Reverse
-	Schedule   *sched.Schedule
-	Prediction sched.Prediction
-	Config     sched.SamplerConfig
-	Seed       uint64
+	Reverse         *Reverse
+	Schedule        *sched.Schedule
+	Parametrization sched.Parametrization
+	Config          sched.SamplerConfig // its Sampler is one by name, not auto
+	Seed            uint64
+
+	// Plain makes the steps outside the interval of guidance, if Reverse is guided; if
+	// nil, Reverse makes them too, with weight 1.
+	Plain *Reverse
+	// Class is the class of an image, negative for none. If nil, and the model knows K
+	// classes, image i is of class i mod K.
+	Class func(image int) int
+
+	// Init, if not nil, are images [n,H,W,C] that image i, from image i mod n, starts
+	// from, and Strength is the share of the nodes, above 0 to 1, that it then visits:
+	// the last ones. At the first of them it is Signal x_0 + Noise z (Meng et al.,
+	// "SDEdit", 2022), z being the noise it would start from otherwise.
+	Init     []float32
+	Strength float64
+	// Known, if not nil, is the part of the images that is given.
+	Known *Known
 
 	// OnMoment, if not nil, is told of every step of every batch. Its error ends
 	// the drawing.
 	OnMoment func(Moment) error
+}
+
+// Compile makes ready what g needs to draw from a network with the weights, graph.Params
+// or graph.EMA, of a state: Reverse, for batches of up to batch images, and Plain where
+// there is guidance in a part of the steps only. Close frees both.
+func (g *Generator) Compile(b graph.Backend, state graph.State, weights graph.Arena, m model.Config, size model.Size, batch int) error {
+	_, steps, err := g.way()
+	if err != nil {
+		return err
+	}
+	guided := 0 // steps
+	for _, s := range steps {
+		if g.guides(s.Node) {
+			guided++
+		}
+	}
+	plain := g.Config
+	plain.Guidance = 1
+	switch {
+	case !Guided(g.Config, m) || guided == len(steps):
+		g.Reverse, err = NewReverse(b, state, weights, g.Config, m, size, batch)
+		return err
+	case guided == 0:
+		g.Reverse, err = NewReverse(b, state, weights, plain, m, size, batch)
+		return err
+	}
+	if g.Reverse, err = NewReverse(b, state, weights, g.Config, m, size, batch); err != nil {
+		return err
+	}
+	if g.Plain, err = NewReverse(b, state, weights, plain, m, size, batch); err != nil {
+		return errors.Join(err, g.Close())
+	}
+	return nil
+}
+
+// Close frees what Compile made.
+func (g *Generator) Close() error {
+	err := g.Reverse.Close()
+	if g.Plain != nil {
+		err = errors.Join(err, g.Plain.Close())
+	}
+	return err
 }
 
 // Moment is a batch of images in the making.
@@ -69,31 +131,136 @@ func (g *Generator) Draw(ctx context.Context, n int, noise []float32, take func(
 // images, in place. Image i depends on the seed and its number, not on the
 // batch it is in. After an error x is undefined.
 func (g *Generator) Sample(ctx context.Context, x []float32, first int) error {
-	steps, err := g.Config.StepList(g.Schedule)
+	nodes, steps, err := g.way()
 	if err != nil {
 		return err
 	}
-	r := g.Reverse
-	n := len(x) / r.size.Values()
-	r.begin(x, g.Seed, first)
-	for k, step := range steps {
-		if err := r.step(ctx, k, step, g.Schedule, g.Prediction); err != nil {
-			return err
-		}
-		if g.OnMoment == nil {
-			continue
-		}
-		if err := g.OnMoment(Moment{First: first, Count: n, Step: k + 1, Steps: len(steps), T: step.T, reverse: r}); err != nil {
-			return err
-		}
+	w := &walk{Generator: g, x: x, first: first, count: len(x) / g.Reverse.size.Values(), steps: len(steps)}
+	if g.Init != nil {
+		w.noise(nodes[0])
 	}
-	if err := r.end(x); err != nil {
+	if g.Known != nil {
+		err = w.repaint(ctx, nodes, steps)
+	} else {
+		err = w.through(ctx, steps)
+	}
+	if err != nil {
 		return err
 	}
 	if !finite(x) {
-		return fmt.Errorf("images %d to %d are not finite: the weights are damaged, or the noise they start from is", first, first+n-1)
+		return fmt.Errorf("images %d to %d are not finite: the weights are damaged, or the noise they start from is", first, first+w.count-1)
 	}
 	return nil
+}
+
+// way lists the nodes that are visited, the end included, and the steps through them.
+func (g *Generator) way() ([]sched.Node, []sched.Step, error) {
+	nodes, err := g.Config.Nodes(g.Schedule)
+	if err != nil {
+		return nil, nil, err
+	}
+	if visited := len(nodes) - 1; g.Init != nil {
+		again := int(math.Round(g.Strength * float64(visited)))
+		nodes = nodes[visited-min(max(again, 1), visited):]
+	}
+	steps, err := g.Config.StepList(g.Schedule, nodes)
+	if err == nil && g.Known != nil {
+		err = g.Known.check(g.Config.Sampler)
+	}
+	return nodes, steps, err
+}
+
+// guides reports whether there is guidance at a node.
+func (g *Generator) guides(n sched.Node) bool {
+	share := n.T / float64(max(1, g.Schedule.T()-1))
+	return share >= g.Config.GuidanceFrom && share <= g.Config.GuidanceTo
+}
+
+// program is what makes the step from a node, and the weight of guidance there.
+func (g *Generator) program(n sched.Node) (r *Reverse, weight float64) {
+	switch {
+	case g.Reverse.guided && g.guides(n):
+		return g.Reverse, g.Config.Guidance
+	case g.Plain != nil:
+		return g.Plain, 1
+	}
+	return g.Reverse, 1
+}
+
+func (g *Generator) class(image int) int {
+	if g.Class != nil {
+		return g.Class(image)
+	}
+	return image % g.Reverse.classes
+}
+
+// walk is a batch of images on its way from noise.
+type walk struct {
+	*Generator
+	first, count int
+	x            []float32 // where they are, while at is nil
+	at           *Reverse  // the program that made the last step, which has them
+	made, steps  int
+	drawn        uint32 // noises of rng.Repaint
+}
+
+// noise moves x from noise to the images of Init at a node.
+func (w *walk) noise(n sched.Node) {
+	values := w.Reverse.size.Values()
+	signal, noise := float32(n.Signal), float32(n.Noise)
+	for i := range w.count {
+		x := w.x[i*values : (i+1)*values]
+		for k, v := range of(w.Init, w.first+i, values) {
+			x[k] = signal*v + noise*x[k]
+		}
+	}
+}
+
+// of is image i of those given, [n,H,W,C], again from the first where they end.
+func of(images []float32, i, values int) []float32 {
+	i %= len(images) / values
+	return images[i*values : (i+1)*values]
+}
+
+// through makes all steps.
+func (w *walk) through(ctx context.Context, steps []sched.Step) error {
+	for _, s := range steps {
+		if err := w.step(ctx, s); err != nil {
+			return err
+		}
+	}
+	return w.fetch()
+}
+
+// step makes one step.
+func (w *walk) step(ctx context.Context, s sched.Step) error {
+	r, weight := w.program(s.Node)
+	var err error
+	switch {
+	case w.at == nil:
+		err = r.begin(w.x, w.Seed, w.first, w.class)
+	case w.at != r:
+		err = r.follow(w.at)
+	}
+	if err == nil {
+		err = r.step(ctx, w.made, s, w.Parametrization, weight)
+	}
+	if err != nil {
+		return err
+	}
+	w.at = r
+	w.made++
+	if w.OnMoment == nil {
+		return nil
+	}
+	return w.OnMoment(Moment{First: w.first, Count: w.count, Step: w.made, Steps: w.steps, T: int(s.T), reverse: r})
+}
+
+// fetch gets the images from the device.
+func (w *walk) fetch() error {
+	at := w.at
+	w.at = nil
+	return at.end(w.x)
 }
 
 // finite reports whether no value is infinite or NaN: v - v is 0 or NaN.

@@ -23,12 +23,19 @@ var config = model.Config{
 	Groups: 2, NormEps: 1e-6, Init: "pytorch", FreqShift: 1,
 }
 
+// conditional is the same network, which knows three classes and predicts variances.
+func conditional() model.Config {
+	c := config
+	c.Classes, c.LearnSigma = 3, true
+	return c
+}
+
 // newState holds random averaged weights.
-func newState(t *testing.T) (graph.Backend, graph.State) {
+func newState(t *testing.T, c model.Config) (graph.Backend, graph.State) {
 	t.Helper()
 	b := cpu.New(1, isa.Detect())
 	t.Cleanup(func() { b.Close() })
-	layout, err := model.Layout(config, size)
+	layout, err := model.Layout(c, size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +49,10 @@ func newState(t *testing.T) (graph.Backend, graph.State) {
 	return b, state
 }
 
-func newNetwork(t *testing.T, batch int) *Network {
+func newNetwork(t *testing.T, c model.Config, batch int) *Network {
 	t.Helper()
-	b, state := newState(t)
-	net, err := NewNetwork(b, state, graph.EMA, config, size, batch)
+	b, state := newState(t, c)
+	net, err := NewNetwork(b, state, graph.EMA, c, size, batch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,24 +65,37 @@ func newNetwork(t *testing.T, batch int) *Network {
 
 // newGenerator draws from a network with random weights.
 func newGenerator(t *testing.T, sampler string, batch int) *Generator {
+	return compiled(t, config, sampling(sampler), batch)
+}
+
+// compiled draws from a network with random weights.
+func compiled(t *testing.T, m model.Config, c sched.SamplerConfig, batch int) *Generator {
 	t.Helper()
-	b, state := newState(t)
-	reverse, err := NewReverse(b, state, graph.EMA, config, size, batch, true)
-	if err != nil {
+	b, state := newState(t, m)
+	g := newPlain(t, c)
+	if err := g.Compile(b, state, graph.EMA, m, size, batch); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { reverse.Close() })
-	if reverse.Size() != size || reverse.Batch() != batch {
-		t.Errorf("size %v, batch %d", reverse.Size(), reverse.Batch())
+	t.Cleanup(func() { g.Close() })
+	if g.Reverse.Size() != size || g.Reverse.Batch() != batch {
+		t.Errorf("size %v, batch %d", g.Reverse.Size(), g.Reverse.Batch())
 	}
+	return g
+}
+
+// newPlain is not compiled.
+func newPlain(t *testing.T, c sched.SamplerConfig) *Generator {
+	t.Helper()
 	schedule, err := sched.New(sched.Config{T: 20, Schedule: "cosine"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Generator{
-		Reverse: reverse, Schedule: schedule, Prediction: sched.V, Seed: 5,
-		Config: sched.SamplerConfig{Sampler: sampler, Steps: 4, Spacing: "trailing", Eta: 1, Variance: "fixed_large", Clip: true},
-	}
+	return &Generator{Schedule: schedule, Parametrization: sched.Parametrization{Prediction: sched.V}, Seed: 5, Config: c}
+}
+
+// sampling takes four calls of the network.
+func sampling(sampler string) sched.SamplerConfig {
+	return sched.SamplerConfig{Sampler: sampler, Steps: 4, Spacing: "trailing", Eta: 1, Variance: "fixed_large", Clip: true, Guidance: 1, GuidanceTo: 1}
 }
 
 // limited is a device with so many bytes of memory.
@@ -87,8 +107,8 @@ type limited struct {
 func (l limited) Memory() int64 { return l.memory }
 
 func TestTooLargeABatchNamesOneThatFits(t *testing.T) {
-	b, state := newState(t)
-	g, err := model.Reverse(config, size, 8, true)
+	b, state := newState(t, config)
+	g, err := Graph(sampling("ddim"), config, size, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +117,7 @@ func TestTooLargeABatchNamesOneThatFits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for memory, want := range map[int64]string{4 * int64(plan.Arena+plan.Kept): "a batch of 8 would fit", 1: "not even one image fits"} {
-		_, err := NewReverse(limited{b, memory}, state, graph.EMA, config, size, 33, true)
+		_, err := NewReverse(limited{b, memory}, state, graph.EMA, sampling("ddim"), config, size, 33)
 		if err == nil || !strings.Contains(err.Error(), "a batch of 33 images: this needs ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%d bytes: %v, want %q", memory, err, want)
 		}
@@ -123,24 +143,46 @@ func draw(t *testing.T, g *Generator, n int, noise []float32) []float32 {
 	return images
 }
 
-func TestImageDependsOnSeedAndNumberAlone(t *testing.T) {
+// ways are all samplers, and all that a step can do beside.
+func ways() map[string]way {
+	all := map[string]way{}
 	for _, sampler := range sched.SamplerNames() {
-		want := draw(t, newGenerator(t, sampler, 5), 5, nil)
-		for _, batch := range []int{1, 2, 3, 8} {
-			if !slices.Equal(draw(t, newGenerator(t, sampler, batch), 5, nil), want) {
-				t.Errorf("%s: batches of %d give other images", sampler, batch)
+		all[sampler] = way{config, sampling(sampler)}
+		c := sampling(sampler)
+		c.Clip, c.Guidance, c.GuidanceFrom, c.GuidanceTo, c.GuidanceRescale = false, 3, 0.3, 0.8, 0.5 // of t = 19, 14, 9 and 4 the middle two
+		all[sampler+", guided"] = way{conditional(), c}
+	}
+	c := sampling("ddpm")
+	c.Threshold = 0.8
+	all["ddpm, dynamic thresholding"] = way{config, c}
+	c.Variance = "learned"
+	all["ddpm, dynamic thresholding, learned variance"] = way{conditional(), c}
+	return all
+}
+
+type way struct {
+	m model.Config
+	c sched.SamplerConfig
+}
+
+func TestImageDependsOnSeedAndNumberAlone(t *testing.T) {
+	for name, w := range ways() {
+		want := draw(t, compiled(t, w.m, w.c, 5), 5, nil)
+		for _, batch := range []int{1, 2, 8} {
+			if !slices.Equal(draw(t, compiled(t, w.m, w.c, batch), 5, nil), want) {
+				t.Errorf("%s: batches of %d give other images", name, batch)
 			}
 		}
-		if fewer := draw(t, newGenerator(t, sampler, 2), 3, nil); !slices.Equal(fewer, want[:len(fewer)]) {
-			t.Errorf("%s: the first 3 of 3 are not the first 3 of 5", sampler)
+		if fewer := draw(t, compiled(t, w.m, w.c, 2), 3, nil); !slices.Equal(fewer, want[:len(fewer)]) {
+			t.Errorf("%s: the first 3 of 3 are not the first 3 of 5", name)
 		}
 		if slices.Equal(want[:size.Values()], want[size.Values():2*size.Values()]) {
-			t.Errorf("%s: the first two images are equal", sampler)
+			t.Errorf("%s: the first two images are equal", name)
 		}
-		g := newGenerator(t, sampler, 5)
+		g := compiled(t, w.m, w.c, 5)
 		g.Seed++
 		if slices.Equal(draw(t, g, 5, nil), want) {
-			t.Errorf("%s: another seed gives the same images", sampler)
+			t.Errorf("%s: another seed gives the same images", name)
 		}
 	}
 }
@@ -168,10 +210,10 @@ func TestPredictPadsBatches(t *testing.T) {
 	values := size.Values()
 	x := make([]float32, 5*values)
 	rng.Key{Seed: 1, Stream: rng.Noise}.Normals(x)
-	steps := []int{0, 3, 19, 7, 7}
+	steps := []float64{0, 3, 19, 7, 7}
 	predict := func(batch int) []float32 {
 		out := make([]float32, len(x))
-		if err := newNetwork(t, batch).Predict(context.Background(), x, steps, out); err != nil {
+		if err := newNetwork(t, config, batch).Predict(context.Background(), x, steps, nil, out); err != nil {
 			t.Fatal(err)
 		}
 		return out
@@ -179,8 +221,8 @@ func TestPredictPadsBatches(t *testing.T) {
 	if !slices.Equal(predict(2), predict(5)) {
 		t.Error("the output depends on the batch")
 	}
-	net := newNetwork(t, 2)
-	if err := net.Predict(context.Background(), x, steps[:4], x); err == nil {
+	net := newNetwork(t, config, 2)
+	if err := net.Predict(context.Background(), x, steps[:4], nil, x); err == nil {
 		t.Error("5 images with 4 timesteps: want an error")
 	}
 }
@@ -239,7 +281,7 @@ func TestDrawEnds(t *testing.T) {
 	if err := g.Draw(context.Background(), 1, nan, nil); err == nil || !strings.Contains(err.Error(), "not finite") {
 		t.Errorf("noise with a NaN: got %v, want an error", err)
 	}
-	g.Config.Sampler = "euler"
+	g.Config.Sampler = "midnight"
 	if err := g.Draw(context.Background(), 1, nil, nil); err == nil {
 		t.Error("an unknown sampler: want an error")
 	}

@@ -18,7 +18,9 @@ type Network struct {
 	program graph.Program
 	feeds   graph.Feeds
 	x, t    []float32
-	out     []float32
+	class   []uint32 // nil without classes
+	noClass int
+	out     []float32 // of the batch
 }
 
 // NewNetwork compiles the network for batches of up to batch images, on the
@@ -28,24 +30,31 @@ func NewNetwork(b graph.Backend, state graph.State, weights graph.Arena, c model
 	if err != nil {
 		return nil, err
 	}
-	return Load(b, plan, state, weights)
+	return Load(b, plan, state, weights, c)
 }
 
 // Load makes a plan of model.Inference ready to run.
-func Load(b graph.Backend, plan *graph.Plan, state graph.State, weights graph.Arena) (*Network, error) {
+func Load(b graph.Backend, plan *graph.Plan, state graph.State, weights graph.Arena, c model.Config) (*Network, error) {
 	program, err := b.Load(plan, state, weights)
 	if err != nil {
 		return nil, err
 	}
-	out := plan.Outputs["out"].Shape // [N,H,W,C]
+	out := plan.Outputs["out"].Shape // [N,H,W,C or 2C]
+	size := model.Size{Height: out[1], Width: out[2], Channels: out[3]}
+	if c.LearnSigma {
+		size.Channels /= 2
+	}
 	n := &Network{
-		size:  model.Size{Height: out[1], Width: out[2], Channels: out[3]},
-		batch: out[0], program: program,
-		x:   make([]float32, out.TotalSize()),
+		size: size, batch: out[0], program: program, noClass: c.NoClass(),
+		x:   make([]float32, out[0]*size.Values()),
 		t:   make([]float32, out[0]),
 		out: make([]float32, out.TotalSize()),
 	}
 	n.feeds = graph.Feeds{"x": n.x, "t": n.t}
+	if c.Classes > 0 {
+		n.class = make([]uint32, out[0])
+		n.feeds["class"] = n.class
+	}
 	return n, nil
 }
 
@@ -55,20 +64,30 @@ func (n *Network) Size() model.Size { return n.size }
 // Batch is the number of images run at once.
 func (n *Network) Batch() int { return n.batch }
 
-// Predict fills out with the network's raw output for images x, each of
-// Size().Values() values [H,W,C], and the timestep t of each image.
-func (n *Network) Predict(ctx context.Context, x []float32, t []int, out []float32) error {
-	values := n.size.Values()
-	if len(x) != len(t)*values || len(out) != len(x) {
-		return fmt.Errorf("generate: %d values for %d images of %d", len(x), len(t), values)
+// OutValues is the number of values of the output for an image: those of the image, or
+// twice as many where the network predicts variances too.
+func (n *Network) OutValues() int { return len(n.out) / n.batch }
+
+// Predict fills out, OutValues() for each image, with the network's raw output for images x, each of
+// Size().Values() values [H,W,C], the timestep t of each image and its class, negative for
+// none; nil is none for all.
+func (n *Network) Predict(ctx context.Context, x []float32, t []float64, class []int, out []float32) error {
+	values, outValues := n.size.Values(), n.OutValues()
+	if len(x) != len(t)*values || len(out) != len(t)*outValues || class != nil && len(class) != len(t) {
+		return fmt.Errorf("generate: %d values and %d classes, for %d results, of %d images of %d", len(x), len(class), len(out), len(t), values)
 	}
 	for from := 0; from < len(t); from += n.batch {
 		to := min(from+n.batch, len(t))
-		images := copy(n.x, x[from*values:to*values])
-		clear(n.x[images:])
+		clear(n.x[copy(n.x, x[from*values:to*values]):])
 		clear(n.t)
 		for i, step := range t[from:to] {
 			n.t[i] = float32(step)
+		}
+		for i := range n.class {
+			n.class[i] = uint32(n.noClass)
+			if class != nil && from+i < to && class[from+i] >= 0 {
+				n.class[i] = uint32(class[from+i])
+			}
 		}
 		if err := n.program.Run(ctx, n.feeds); err != nil {
 			return err
@@ -76,7 +95,7 @@ func (n *Network) Predict(ctx context.Context, x []float32, t []int, out []float
 		if err := n.program.Output("out", n.out); err != nil {
 			return err
 		}
-		copy(out[from*values:to*values], n.out)
+		copy(out[from*outValues:to*outValues], n.out)
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package graph
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"ddpm/internal/rng"
 )
@@ -22,19 +24,36 @@ type QSample struct{ Stream rng.Stream }
 
 // PSample is a step of the reverse process, from the network's output at x_t:
 //
-//	x_0    = X0OnXt x_t + X0OnOut out, clipped to [-1, 1] if Clip; NaN if not finite
-//	eps    = EpsOnXt x_t + EpsOnOut out
-//	x_prev = PrevOnXt x_t + PrevOnX0 x_0 + PrevOnEps eps + PrevOnNoise z,   z ~ N(0, I)
+//	x_0     = X0OnXt x_t + X0OnOut out, clipped to [-1, 1] if Clip; NaN if not finite
+//	eps     = EpsOnXt x_t + EpsOnOut out
+//	x_prev  = PrevOnXt x_t + PrevOnX0 x_0 + PrevOnEps eps + PrevOnNoise s z + sum_j KeptCoef(0, j) kept_j,   z ~ N(0, I)
+//	kept_i' = the same, of KeptRow(i): no z
 //
-// Operands: x_t and out [N,...], keys [N,4] as those of QSample, whose Stream z
-// is drawn from, and the coefficients [PSampleCoefs] in the order of their
-// constants. The result is x_prev, then x_0: [2,N,...].
+// s is 1, or if Learned the standard deviation that the network predicts (Nichol &
+// Dhariwal 2021, eq. 15): out has twice the channels then, of which the second half v
+// gives log s^2 = (1+v)/2 LogVarMax + (1-v)/2 LogVarMin. Without Learned, channels of out beyond
+// those of x_t are not read.
+//
+// Where Limited, each image has a limit l >= 1, see X0Limit, and x_0 is clipped to
+// [-l, l] and divided by l (Saharia et al., "Photorealistic Text-to-Image Diffusion
+// Models", 2022, section 2.3).
+//
+// The Kept values are what a multistep solver remembers from one call of the network
+// to the next.
+//
+// Operands: x_t [N,...,C] and out [N,...,C or 2C], keys [N,4] as those of QSample, whose
+// Stream z is drawn from, the coefficients [Coefs()] in the order of their constants,
+// then limits [N] if Limited, then the Kept values [N,...,C], one after the other. The result is
+// x_prev, x_0, then the new kept values: [2+Kept,N,...,C].
 type PSample struct {
-	Stream rng.Stream
-	Clip   bool
+	Stream  rng.Stream
+	Clip    bool
+	Limited bool
+	Learned bool
+	Kept    int
 }
 
-// The coefficients of PSample.
+// The coefficients of PSample. Those of the kept values follow: KeptCoef and KeptRow.
 const (
 	X0OnXt = iota
 	X0OnOut
@@ -44,8 +63,26 @@ const (
 	PrevOnX0
 	PrevOnEps
 	PrevOnNoise
-	PSampleCoefs // how many there are
+	LogVarMin
+	LogVarMax
+	PSampleCoefs // how many there are without kept values
 )
+
+// Coefs is the number of coefficients of o.
+func (o PSample) Coefs() int { return PSampleCoefs + o.Kept + o.Kept*(3+o.Kept) }
+
+// KeptCoef is the index of the coefficient of the old kept value j in x_prev.
+func (o PSample) KeptCoef(j int) int { return PSampleCoefs + j }
+
+// KeptRow is the index of the first coefficient of the new kept value i: those of
+// x_t, x_0 and eps, then one for each old kept value.
+func (o PSample) KeptRow(i int) int { return PSampleCoefs + o.Kept + i*(3+o.Kept) }
+
+// X0Limit is the limit that dynamic thresholding puts on the predicted x_0 of each
+// image, from operands x_t [N,...,C], out [N,...,C or 2C] and the coefficients of PSample:
+// of the D values of |x_0| the ceil(Quantile D)-th smallest, but at least 1; NaN counts
+// as the largest. The result is [N].
+type X0Limit struct{ Quantile float64 }
 
 // Dropout zeroes each element with probability P and scales the others by
 // 1/(1-P). The mask is a function of keys [N,4] and Stream, so the gradient
@@ -62,10 +99,23 @@ func (b *Builder) QSample(stream rng.Stream, images, flip, keys, signal, noise, 
 	return b.halves(packed)
 }
 
-// PSample adds a step of the reverse process and returns x_prev and x_0.
-func (b *Builder) PSample(op PSample, xt, out, keys, coefs *Node) (prev, x0 *Node) {
-	return b.halves(b.Apply(op, xt, out, keys, coefs))
+// PSample adds a step of the reverse process and returns x_prev, x_0 and the new kept
+// values. limits is nil unless op is Limited.
+func (b *Builder) PSample(op PSample, xt, out, keys, coefs, limits *Node, kept ...*Node) (prev, x0 *Node, keptNew []*Node) {
+	operands := []*Node{xt, out, keys, coefs}
+	if op.Limited {
+		operands = append(operands, limits)
+	}
+	packed := b.Apply(op, append(operands, kept...)...)
+	for i := range op.Kept {
+		keptNew = append(keptNew, b.View(packed, 2+i))
+	}
+	prev, x0 = b.halves(packed)
+	return prev, x0, keptNew
 }
+
+// X0Limit adds the limits of dynamic thresholding.
+func (b *Builder) X0Limit(op X0Limit, xt, out, coefs *Node) *Node { return b.Apply(op, xt, out, coefs) }
 
 func (b *Builder) halves(packed *Node) (first, second *Node) {
 	return b.View(packed, 0), b.View(packed, 1)
@@ -123,32 +173,123 @@ func (o QSample) Eval(out Operand, in []Operand) {
 	}
 }
 
-func (PSample) Infer(in []Shape) (Shape, error) {
-	x, out, keys, coefs := in[0], in[1], in[2], in[3]
-	if len(x) == 0 || !x.Eq(out) || !coefs.Eq(Shape{PSampleCoefs}) {
-		return nil, fmt.Errorf("p sample: %v, %v and coefficients %v do not fit", x, out, coefs)
+// checkWide accepts out [N,...,C] or [N,...,2C] for x [N,...,C], and [N] for [N].
+func checkWide(x, out Shape) error {
+	if len(x) == 0 || !out.Eq(x) && (len(x) == 1 || !out.Eq(withLast(x, 2*last(x)))) {
+		return fmt.Errorf("a network's output %v does not fit images %v: want as many channels, or twice as many", out, x)
 	}
-	return append(Shape{2}, x...), checkKeys(keys, x[0])
+	return nil
+}
+
+func (o PSample) Infer(in []Shape) (Shape, error) {
+	x, out, keys, coefs := in[0], in[1], in[2], in[3]
+	if err := checkWide(x, out); err != nil {
+		return nil, fmt.Errorf("p sample: %w", err)
+	}
+	rest := in[4:]
+	if o.Limited {
+		if len(rest) == 0 || !rest[0].Eq(x[:1]) {
+			return nil, fmt.Errorf("p sample: want a limit for each of %d images, have %v", x[0], rest)
+		}
+		rest = rest[1:]
+	}
+	switch {
+	case o.Learned && out.Eq(x):
+		return nil, fmt.Errorf("p sample: the output %v has no variances", out)
+	case !coefs.Eq(Shape{o.Coefs()}):
+		return nil, fmt.Errorf("p sample: coefficients %v, want %d", coefs, o.Coefs())
+	case len(rest) != o.Kept:
+		return nil, fmt.Errorf("p sample: %d kept values, want %d", len(rest), o.Kept)
+	}
+	for _, kept := range rest {
+		if !kept.Eq(x) {
+			return nil, fmt.Errorf("p sample: a kept value %v, want %v", kept, x)
+		}
+	}
+	return append(Shape{2 + o.Kept}, x...), checkKeys(keys, x[0])
+}
+
+// predictX0 is the prediction of x_0 at element i of x, and where its output is.
+func predictX0(x, out Operand, c []float64, i int) (x0 float64, at int) {
+	channels, wide := last(x.Shape), last(out.Shape)
+	at = i/channels*wide + i%channels
+	x0 = c[X0OnXt]*x.Data[i] + c[X0OnOut]*out.Data[at]
+	if x0-x0 != 0 {
+		x0 = math.NaN()
+	}
+	return x0, at
 }
 
 func (o PSample) Eval(out Operand, in []Operand) {
-	x, y, c := in[0].Data, in[1].Data, in[3].Data
-	size := len(x) / in[0].Shape[0]
+	x, y, c := in[0], in[1], in[3].Data
+	size := len(x.Data) / x.Shape[0]
+	rest := in[4:]
+	var limits []float64
+	if o.Limited {
+		limits, rest = rest[0].Data, rest[1:]
+	}
 	z := make([]float32, size)
-	for i := range x {
+	for i, xt := range x.Data {
 		if i%size == 0 {
 			key(in[2].Data, i/size, o.Stream).Normals(z)
 		}
-		x0 := c[X0OnXt]*x[i] + c[X0OnOut]*y[i]
-		if x0-x0 != 0 {
-			x0 = math.NaN()
+		x0, at := predictX0(x, y, c, i)
+		limit := 1.0
+		if o.Limited {
+			limit = limits[i/size]
 		}
-		if o.Clip {
-			x0 = min(max(x0, -1), 1)
+		if o.Clip || o.Limited {
+			x0 = min(max(x0, -limit), limit) / limit
 		}
-		eps := c[EpsOnXt]*x[i] + c[EpsOnOut]*y[i]
-		out.Data[i] = c[PrevOnXt]*x[i] + c[PrevOnX0]*x0 + c[PrevOnEps]*eps + c[PrevOnNoise]*float64(z[i%size])
-		out.Data[len(x)+i] = x0
+		eps := c[EpsOnXt]*xt + c[EpsOnOut]*y.Data[at]
+		deviation := 1.0
+		if o.Learned {
+			v := y.Data[at+last(x.Shape)]
+			deviation = math.Exp(0.5 * ((1+v)/2*c[LogVarMax] + (1-v)/2*c[LogVarMin]))
+		}
+		prev := c[PrevOnXt]*xt + c[PrevOnX0]*x0 + c[PrevOnEps]*eps + c[PrevOnNoise]*deviation*float64(z[i%size])
+		for j, kept := range rest {
+			prev += c[o.KeptCoef(j)] * kept.Data[i]
+		}
+		out.Data[i] = prev
+		out.Data[len(x.Data)+i] = x0
+		for k := range rest {
+			row := c[o.KeptRow(k):]
+			value := row[0]*xt + row[1]*x0 + row[2]*eps
+			for j, kept := range rest {
+				value += row[3+j] * kept.Data[i]
+			}
+			out.Data[(2+k)*len(x.Data)+i] = value
+		}
+	}
+}
+
+func (o X0Limit) Infer(in []Shape) (Shape, error) {
+	if err := checkWide(in[0], in[1]); err != nil {
+		return nil, fmt.Errorf("x0 limit: %w", err)
+	}
+	if len(in[2]) != 1 || in[2][0] < PSampleCoefs {
+		return nil, fmt.Errorf("x0 limit: coefficients %v, want those of p sample", in[2])
+	}
+	if !(o.Quantile > 0 && o.Quantile <= 1) {
+		return nil, fmt.Errorf("x0 limit: quantile %g, want above 0 and at most 1", o.Quantile)
+	}
+	return in[0][:1].Clone(), nil
+}
+
+// Rank is the place of the limit among d values of |x_0| sorted upwards, from 0.
+func (o X0Limit) Rank(d int) int { return max(int(math.Ceil(o.Quantile*float64(d))), 1) - 1 }
+
+func (o X0Limit) Eval(out Operand, in []Operand) {
+	size := len(in[0].Data) / len(out.Data)
+	values := make([]float64, size)
+	for n := range out.Data {
+		for i := range values {
+			x0, _ := predictX0(in[0], in[1], in[2].Data, n*size+i)
+			values[i] = math.Abs(x0)
+		}
+		slices.SortFunc(values, func(a, b float64) int { return cmp.Compare(-b, -a) }) // NaN last
+		out.Data[n] = max(values[o.Rank(size)], 1)
 	}
 }
 

@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"testing"
@@ -17,6 +18,8 @@ type gradientCase struct {
 	op     graph.Op
 	shapes [][]int
 	build  func(b *graph.Builder, in []*graph.Node) *graph.Node // nil applies op
+	feeds  graph.Feeds                                          // of inputs that normal numbers do not fit
+	what   string
 }
 
 func gradientCases() []gradientCase {
@@ -46,6 +49,31 @@ func gradientCases() []gradientCase {
 			return b.Dropout(in[0], b.Input("keys", graph.Uint32, 2, 4), 0.4, rng.Dropout)
 		}},
 	}
+	against := func(b *graph.Builder) *graph.Node { return b.Input("against", graph.Float64, x...) }
+	wide := []int{2, 3, 2, 12}
+	cases = append(cases, []gradientCase{
+		{op: graph.SquaredError{}, shapes: [][]int{wide}, what: "wide", build: func(b *graph.Builder, in []*graph.Node) *graph.Node {
+			return b.SiLU(b.SquaredError(in[0], against(b)))
+		}},
+		{op: graph.Weigh{}, shapes: [][]int{{4}}, build: func(b *graph.Builder, in []*graph.Node) *graph.Node {
+			return b.Weigh(in[0], b.Input("weights", graph.Float64, 4))
+		}},
+		{op: graph.PseudoHuber{C: 0.2}, shapes: [][]int{x}, build: func(b *graph.Builder, in []*graph.Node) *graph.Node {
+			return b.PseudoHuber(b.SquaredError(in[0], against(b)), 0.2)
+		}},
+		{op: graph.Embedding{}, shapes: [][]int{{4, 3}}, feeds: graph.Feeds{"index": []uint32{2, 0, 2, 3, 2}},
+			build: func(b *graph.Builder, in []*graph.Node) *graph.Node {
+				return b.Embedding(in[0], b.Input("index", graph.Uint32, 5))
+			}},
+	}...)
+	for _, out := range [][]int{x, wide} {
+		for decoder := range 2 {
+			cases = append(cases, gradientCase{
+				op: graph.VLB{}, shapes: [][]int{out}, what: fmt.Sprintf("%d_channels_decoder_%d", out[3], decoder), feeds: vlbFeeds(x, float64(decoder)),
+				build: func(b *graph.Builder, in []*graph.Node) *graph.Node { return vlbOf(b, graph.VLB{}, in[0], x) },
+			})
+		}
+	}
 	for _, groups := range []int{1, 2, 6} {
 		for _, silu := range []bool{false, true} {
 			cases = append(cases, gradientCase{
@@ -57,6 +85,92 @@ func gradientCases() []gradientCase {
 		}
 	}
 	return cases
+}
+
+// vlbOf adds the terms of the bound of a network's output for images.
+func vlbOf(b *graph.Builder, op graph.VLB, out *graph.Node, images []int) *graph.Node {
+	return b.VLB(op, out, b.Input("xt", graph.Float64, images...), b.Input("vlb target", graph.Float64, images...),
+		b.Input("coefs", graph.Float64, images[0], graph.VLBCoefs))
+}
+
+// vlbFeeds are inputs of vlbOf whose x_0 is -1, 0.2, 0 and 1 in turn; the mean is off by
+// about a standard deviation.
+func vlbFeeds(images []int, decoder float64) graph.Feeds {
+	size := graph.Shape(images).TotalSize()
+	target := normals(size, 50)
+	xt := make([]float64, size)
+	for i, v := range target {
+		xt[i] = ([]float64{-1, 0.2, 0, 1}[i%4] + 0.8*v) / 1.25
+	}
+	var coefs []float64
+	for n := range images[0] {
+		row := [graph.VLBCoefs]float64{
+			graph.VLBX0OnXt: 1.25, graph.VLBX0OnOut: -0.8, graph.VLBMeanOnX0: 0.3 + 0.1*float64(n),
+			graph.VLBLogVarTrue: -2.5, graph.VLBLogVarMin: -2.7, graph.VLBLogVarMax: -1.9, graph.VLBDecoder: decoder,
+		}
+		coefs = append(coefs, row[:]...)
+	}
+	return graph.Feeds{"xt": xt, "vlb target": target, "coefs": coefs}
+}
+
+// With StopMean the variances have the gradient they have without, and the mean none.
+func TestVLBStopsTheMean(t *testing.T) {
+	images, wide := []int{2, 3, 2, 6}, []int{2, 3, 2, 12}
+	grads := map[bool][]float64{}
+	for _, stop := range []bool{false, true} {
+		b := graph.NewBuilder(graph.Float64)
+		loss := b.Mean(vlbOf(b, graph.VLB{StopMean: stop}, b.Param("out", graph.Vector, graph.Init{}, wide...), images))
+		d := define(t, finish(t, b, loss, map[string]*graph.Node{"loss": loss}), vlbFeeds(images, 0))
+		d.run()
+		grads[stop] = d.arena(graph.Grads)
+	}
+	for i, g := range grads[false] {
+		if i >= 144 {
+			break
+		}
+		if g == 0 {
+			t.Errorf("element %d has no gradient at all", i)
+		}
+		if i%12 < 6 {
+			g = 0
+		}
+		if grads[true][i] != g {
+			t.Errorf("element %d has gradient %v, want %v", i, grads[true][i], g)
+		}
+	}
+}
+
+// The mass of an 8-bit step is that of the normal distribution, by sums of its density;
+// steps at the ends have all of a tail, and none has less than 1e-12.
+func TestDecoderTerm(t *testing.T) {
+	mass := func(from, to, std float64) (sum float64) {
+		const n = 4000
+		for i := range n {
+			z := (from + (float64(i)+0.5)*(to-from)/n) / std
+			sum += math.Exp(-z*z/2) / math.Sqrt(2*math.Pi) / std * (to - from) / n
+		}
+		return sum
+	}
+	for _, std := range []float64{0.003, 0.02, 0.3} {
+		for _, d := range []float64{-0.02, 0, 0.005} {
+			for _, x0 := range []float64{-1, 0.2, 1} {
+				lower, upper := -1.0/255-d, 1.0/255-d
+				switch x0 {
+				case -1:
+					lower = -12 * std
+				case 1:
+					upper = 12 * std
+				}
+				want := -math.Log(max(mass(lower, upper, std), 1e-12))
+				if got, _, _ := graph.DecoderTerm(x0, d, 2*math.Log(std)); math.Abs(got-want) > 1e-4*max(want, 1) {
+					t.Errorf("x_0 %g, mean off by %g, deviation %g: %v, want %v", x0, d, std, got, want)
+				}
+			}
+		}
+	}
+	if term, dD, dL := graph.DecoderTerm(0, 0.5, -8); term != -math.Log(1e-12) || dD != 0 || dL != 0 {
+		t.Errorf("a vanishing mass gives %v, %v, %v", term, dD, dL)
+	}
 }
 
 // graph is the mean squared distance of the operation's result to a target.
@@ -105,9 +219,11 @@ func feedsFor(g *graph.Graph) graph.Feeds {
 func TestGradients(t *testing.T) {
 	const h, tolerance = 1e-5, 1e-8
 	for _, c := range gradientCases() {
-		t.Run(fmt.Sprintf("%T%+v", c.op, c.op), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%T%+v%s", c.op, c.op, c.what), func(t *testing.T) {
 			g := c.graph(t)
-			d := define(t, g, feedsFor(g))
+			feeds := feedsFor(g)
+			maps.Copy(feeds, c.feeds)
+			d := define(t, g, feeds)
 			d.run()
 			grads := append([]float64{}, d.arena(graph.Grads)...)
 			weights := d.arena(graph.Params)
@@ -196,7 +312,7 @@ func networkGraph(t *testing.T, dt graph.DType, block string) *graph.Graph {
 	b := graph.NewBuilder(dt)
 	x := b.Input("x", dt, 2, 4, 4, 3)
 	target := b.Input("target", dt, 2, 4, 4, 3)
-	out := model.UNet(b, config, x, b.Input("t", dt, 2), b.Input("keys", graph.Uint32, 2, 4), 3)
+	out := model.UNet(b, config, model.Inputs{X: x, T: b.Input("t", dt, 2), Keys: b.Input("keys", graph.Uint32, 2, 4)})
 	loss := b.Mean(b.SquaredError(out, target))
 	return finish(t, b, loss, map[string]*graph.Node{"loss": loss, "out": out})
 }

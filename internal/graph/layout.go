@@ -12,6 +12,7 @@ type ParamKind int
 
 const (
 	Vector       ParamKind = iota // [n], the same
+	Table                         // [rows,n], the same
 	LinearWeight                  // [in,out] here, [out,in] there
 	ConvWeight                    // [KH,KW,Cin,Cout] here, [Cout,Cin,KH,KW] there
 )

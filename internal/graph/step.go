@@ -34,10 +34,16 @@ type StepResult struct {
 	GradNorm float64 // before clipping; NaN where the loss is not finite
 	// Part is the first part whose loss is not finite, or -1.
 	Part int
+	// Losses is the output "losses" of all parts, one after the other; nil if there is
+	// none. It stays as it is until the next Wait, and means nothing unless Part is -1.
+	Losses []float32
 }
 
-// lossOutput is the name of the output that a Step reports, a scalar.
-const lossOutput = "loss"
+// The outputs that a Step reports: a scalar, and if there are any those of each image.
+const (
+	lossOutput   = "loss"
+	lossesOutput = "losses"
+)
 
 // LoadStep makes a plan that trains, with an output "loss", ready to make steps
 // of so many parts.
@@ -59,6 +65,9 @@ func LoadStep(b Backend, p *Plan, s State, parts int) (Step, error) {
 			h.feeds[i][in.Name] = room(in)
 		}
 	}
+	if r, ok := p.Outputs[lossesOutput]; ok {
+		h.losses, h.reported = make([]float32, parts*r.Len()), make([]float32, parts*r.Len())
+	}
 	return h, nil
 }
 
@@ -70,6 +79,9 @@ type hostStep struct {
 	feeds   []Feeds // by part
 	loss    [1]float32
 	result  StepResult
+	// losses are those of the step that was started, reported those of the last Wait; nil
+	// without an output of them.
+	losses, reported []float32
 }
 
 // room is memory for the value of an input.
@@ -123,6 +135,12 @@ func (h *hostStep) Start(ctx context.Context, u Update) error {
 			h.result.Part, h.result.GradNorm = i, math.NaN()
 			return nil
 		}
+		if h.losses != nil {
+			each := len(h.losses) / parts
+			if err := h.program.Output(lossesOutput, h.losses[i*each:(i+1)*each]); err != nil {
+				return err
+			}
+		}
 		if parts > 1 {
 			if err := h.state.Accumulate(i == 0, 1/float64(parts)); err != nil {
 				return err
@@ -136,6 +154,10 @@ func (h *hostStep) Start(ctx context.Context, u Update) error {
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-func (h *hostStep) Wait() (StepResult, error) { return h.result, nil }
+func (h *hostStep) Wait() (StepResult, error) {
+	copy(h.reported, h.losses)
+	h.result.Losses = h.reported
+	return h.result, nil
+}
 
 func (h *hostStep) Close() error { return h.program.Close() }

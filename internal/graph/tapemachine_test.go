@@ -11,8 +11,8 @@ import (
 )
 
 // smallGraph has the shapes of graphs that matter: a value used three times, so
-// that Gorgonia sums gradients, gradients that are views, a skip connection, and
-// a parameter used twice.
+// that Gorgonia sums gradients, gradients that are views, a skip connection, a
+// parameter used twice, a table, and the losses of a network with variances.
 func smallGraph(t *testing.T, dt graph.DType) *graph.Graph {
 	b := graph.NewBuilder(dt)
 	x := b.Input("x", dt, 2, 4, 4, 3)
@@ -24,9 +24,13 @@ func smallGraph(t *testing.T, dt graph.DType) *graph.Graph {
 	q := b.Linear(h, weight, bias)
 	h = b.Add(b.Attention(q, h, b.Linear(q, weight, bias), 2), h)
 	h = b.AddPerSample(h, b.Param("shift", graph.Vector, graph.Init{}, 2, 4))
+	h = b.AddPerSample(h, b.Embedding(b.Param("class.weight", graph.Table, graph.Init{}, 3, 4), b.Input("class", graph.Uint32, 2)))
 	h = b.Upsample(b.Concat(b.Add(h, stem), stem))
-	loss := b.Mean(b.SquaredError(h, b.Input("target", dt, 2, 4, 4, 8)))
-	return finish(t, b, loss, map[string]*graph.Node{"h": h, "loss": loss})
+	target := b.Input("target", dt, 2, 4, 4, 4) // h has variances
+	terms := b.VLB(graph.VLB{StopMean: true}, h, b.Input("xt", dt, 2, 4, 4, 4), target, b.Input("coefs", dt, 2, graph.VLBCoefs))
+	losses := b.Weigh(b.Add(b.SquaredError(h, target), terms), b.Input("weights", dt, 2))
+	loss := b.Mean(b.PseudoHuber(losses, 0.3))
+	return finish(t, b, loss, map[string]*graph.Node{"h": h, "losses": losses, "loss": loss})
 }
 
 // TestTapeMachineAgrees runs the graph on Gorgonia's own machine, node by node
@@ -42,9 +46,15 @@ func TestTapeMachineAgrees(t *testing.T) {
 		t.Run(c.dtype.String(), func(t *testing.T) {
 			g := smallGraph(t, c.dtype)
 			feeds := feedsFor(g)
+			feeds["class"], feeds["weights"] = []uint32{2, 2}, []float64{0.5, 2}
+			coefs := vlbFeeds([]int{2, 4, 4, 4}, 0)["coefs"].([]float64)
+			coefs[graph.VLBDecoder] = 1
+			feeds["coefs"] = coefs
 			if c.dtype == graph.Float32 {
 				for name, v := range feeds {
-					feeds[name] = narrow(v.([]float64))
+					if wide, ok := v.([]float64); ok {
+						feeds[name] = narrow(wide)
+					}
 				}
 			}
 			if !sumsGradients(g) {

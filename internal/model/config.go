@@ -13,6 +13,8 @@ type Config struct {
 	Groups            int       `mapstructure:"groups" doc:"groups of every group normalisation"`
 	NormEps           float64   `mapstructure:"norm_eps" doc:"epsilon of every group normalisation"`
 	Dropout           float64   `mapstructure:"dropout" doc:"probability of dropping an activation in a residual block"`
+	Classes           int       `mapstructure:"classes" doc:"classes of images the network is told about; 0 is none"`
+	LearnSigma        bool      `mapstructure:"learn_sigma" doc:"predict the variance of the reverse step too (Improved DDPM)"`
 	Init              string    `mapstructure:"init" doc:"initial weights: pytorch, or ddpm (Ho et al.: fan-average, branch ends near zero)"`
 	Conv              string    `mapstructure:"conv" doc:"3x3 convolutions on the CPU: direct, winograd (fewer multiplications, other rounding), or auto (winograd where it is faster)"`
 	DownsamplePadding int       `mapstructure:"downsample_padding" doc:"0 pads one row below and one column right (diffusers, DDPM); 1 pads all sides"`

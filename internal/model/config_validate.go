@@ -14,6 +14,7 @@ import (
 const (
 	maxBlocks   = 64
 	maxChannels = 1 << 16
+	maxClasses  = 1 << 20
 )
 
 // BlockKinds lists the values of model.block.
@@ -67,6 +68,8 @@ func (c Config) validateRanges() error {
 		return fmt.Errorf("model.norm_eps %g: want a number above 0", c.NormEps)
 	case !(c.Dropout >= 0 && c.Dropout < 1):
 		return fmt.Errorf("model.dropout %g: want at least 0 and less than 1", c.Dropout)
+	case c.Classes < 0 || c.Classes > maxClasses:
+		return fmt.Errorf("model.classes %d: want 1 to %d, or 0 for none", c.Classes, maxClasses)
 	case c.DownsamplePadding != 0 && c.DownsamplePadding != 1:
 		return fmt.Errorf("model.downsample_padding %d: want 0 or 1", c.DownsamplePadding)
 	}

@@ -42,6 +42,7 @@ func TestValidate(t *testing.T) {
 		{func(c *Config) { c.Groups = 0 }, 32, 32, "model.groups 0: want at least 1"},
 		{func(c *Config) { c.NormEps = 0 }, 32, 32, "model.norm_eps 0: want a number above 0"},
 		{func(c *Config) { c.Dropout = 1 }, 32, 32, "model.dropout 1: want at least 0 and less than 1"},
+		{func(c *Config) { c.Classes = -1 }, 32, 32, "model.classes -1: want 1 to 1048576, or 0 for none"},
 		{func(c *Config) { c.DownsamplePadding = 2 }, 32, 32, "model.downsample_padding 2: want 0 or 1"},
 
 		{func(c *Config) {}, 2, 3, "model.mult [1, 2, 2]: images of 2x3 pixels are too small for 3 levels, want at most 2"},

@@ -7,25 +7,43 @@ package model
 
 import (
 	"fmt"
+	"math"
 
 	"ddpm/internal/graph"
 	"ddpm/internal/rng"
 )
 
-// UNet adds the network to b: from x [N,H,W,C], noised images, and t [N],
-// timesteps 0 .. T-1, to a prediction of out channels, [N,H,W,out]. Dropout is
-// active when keys [N,4], see graph.QSample, are given, and absent when keys is
-// nil.
-func UNet(b *graph.Builder, c Config, x, t, keys *graph.Node, out int) *graph.Node {
+// Inputs are what the network reads.
+type Inputs struct {
+	X *graph.Node // noised images [N,H,W,C]
+	T *graph.Node // timesteps [N], 0 .. T-1
+	// Class is the class of each image [N], Uint32, NoClass for none; only of a network
+	// with classes.
+	Class *graph.Node
+	// Keys [N,4], see graph.QSample, make dropout active; nil leaves it out.
+	Keys *graph.Node
+}
+
+// NoClass is the class of an image whose class the network is not told.
+func (c Config) NoClass() int { return c.Classes }
+
+// UNet adds the network to b: a prediction of the images' extent, [N,H,W,C], or
+// [N,H,W,2C] with LearnSigma, whose second half says where the variance of the
+// reverse step is between its two bounds, see graph.PSample.
+func UNet(b *graph.Builder, c Config, in Inputs) *graph.Node {
 	if b.Err() != nil {
 		return nil
 	}
-	n := &network{Config: c, keys: keys}
+	n := &network{Config: c, keys: in.Keys}
+	out := channelsOf(in.X)
+	if c.LearnSigma {
+		out *= 2
+	}
 	channels := c.LevelChannels()
 	deepest := len(channels) - 1
 
-	temb := n.timeEmbedding(b.Scope("time_embedding"), t)
-	h := n.conv(b, "conv_in", x, channels[0], 3)
+	temb := n.embedding(b, in)
+	h := n.conv(b, "conv_in", in.X, channels[0], 3)
 
 	skips := []*graph.Node{h}
 	for level, ch := range channels {
@@ -91,14 +109,35 @@ func (c Config) LevelChannels() []int {
 	return channels
 }
 
+// embedding is what every residual block is told: t, and the class if there are
+// classes, [N, 4 times the first level's channels].
+func (n *network) embedding(b *graph.Builder, in Inputs) *graph.Node {
+	h := n.timeEmbedding(b.Scope("time_embedding"), in.T)
+	if n.Classes > 0 {
+		h = b.Add(h, n.classEmbedding(b.Scope("class_embedding"), in.Class))
+	}
+	// Every residual block applies SiLU to the embedding first; once is enough.
+	return b.SiLU(h)
+}
+
 // timeEmbedding maps t [N] to [N, 4 times the first level's channels].
 func (n *network) timeEmbedding(b *graph.Builder, t *graph.Node) *graph.Node {
 	width := n.LevelChannels()[0]
 	dim := 4 * width
 	h := b.TimestepEmbedding(graph.TimestepEmbedding{Dim: width, CosFirst: n.FlipSinToCos, FreqShift: n.FreqShift}, t)
 	h = b.SiLU(n.linear(b, "linear_1", h, dim))
-	// Every residual block applies SiLU to the embedding first; once is enough.
-	return b.SiLU(n.linear(b, "linear_2", h, dim))
+	return n.linear(b, "linear_2", h, dim)
+}
+
+// classEmbedding is a learned row for each class, and one for none.
+func (n *network) classEmbedding(b *graph.Builder, class *graph.Node) *graph.Node {
+	if b.Err() != nil {
+		return nil
+	}
+	dim := 4 * n.LevelChannels()[0]
+	// Variance 1, as an embedding of PyTorch has.
+	table := b.Param("weight", graph.Table, graph.Init{Bound: math.Sqrt(3)}, n.Classes+1, dim)
+	return b.Embedding(table, class)
 }
 
 // block is a residual block with the time embedding added inside, in the order

@@ -92,7 +92,7 @@ func tinyLossOf(t *testing.T, c Config, dt graph.DType) *graph.Graph {
 	x := b.Input("x", dt, goldenBatch, goldenSize, goldenSize, 3)
 	target := b.Input("target", dt, goldenBatch, goldenSize, goldenSize, 3)
 	ts := b.Input("t", dt, goldenBatch)
-	eps := UNet(b, c, x, ts, nil, 3)
+	eps := UNet(b, c, Inputs{X: x, T: ts})
 	loss := b.Mean(b.SquaredError(eps, target))
 	g, err := b.Finish(loss, map[string]*graph.Node{"eps": eps, "loss": loss})
 	if err != nil {

@@ -322,7 +322,7 @@ func nice(low, high float64, count int) []float64 {
 	}
 	var values []float64
 	for k := math.Ceil(low / width); k*width <= high && len(values) <= 2*count; k++ {
-		values = append(values, k*width)
+		values = append(values, k*width+0) // not -0
 	}
 	return values
 }

@@ -327,3 +327,29 @@ func TestTicks(t *testing.T) {
 		}
 	}
 }
+
+func TestSweep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sweep.png")
+	nan := math.NaN()
+	few := SweepSeries{Name: "few", Calls: []int{5, 10, 1000}, Value: []float64{0, 40, 90}}
+	noisy := SweepSeries{Name: "noisy", Calls: []int{5, 10, 1000}, Value: []float64{2, nan, 80}, Noisy: true}
+	if err := Sweep(path, "test", "score", []SweepSeries{few, noisy, {Name: "one", Calls: []int{50}, Value: []float64{-1}}}); err != nil {
+		t.Fatal(err)
+	}
+	img := decode(t, path)
+	if got := img.Bounds().Max; got != image.Pt(1200, 750) {
+		t.Errorf("size %v", got)
+	}
+	whole, dashed := drawn(img, sweepColors[0]), drawn(img, sweepColors[1])
+	if dashed < 500 || whole < dashed*5/4 {
+		t.Errorf("%d pixels of a whole line, %d of a dashed one", whole, dashed)
+	}
+	if err := Sweep(path, "test", "score", []SweepSeries{{Name: "one", Calls: []int{50}, Value: []float64{3}}}); err != nil {
+		t.Errorf("a single value: %v", err)
+	}
+	for _, none := range [][]SweepSeries{nil, {{Name: "none", Calls: []int{5}, Value: []float64{nan}}}} {
+		if err := Sweep(path, "test", "score", none); err == nil || !strings.Contains(err.Error(), "no finite value") {
+			t.Errorf("%v: error %v", none, err)
+		}
+	}
+}

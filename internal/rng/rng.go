@@ -27,7 +27,14 @@ const (
 	Prior                    // x_T of a generated sample
 	Ancestral                // noise added while sampling: step is the index of the sampling step
 	Evaluation               // t and eps of held-out images
-	Dropout                  // Dropout+i is the mask of the i-th dropout layer; keep last
+	Dropout                  // Dropout+i is the mask of the i-th dropout layer, i < 1<<16
+)
+
+// Streams that came later, beyond those of the dropout layers.
+const (
+	ClassDropout Stream = 1<<20 + iota // whether a training image goes without its class
+	Repaint                            // noise of the known part of an inpainted image, and of going back in time; step counts both
+	Distillation                       // t and noise of a distilled student's training image
 )
 
 // Key names one sequence of numbers.

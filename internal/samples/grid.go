@@ -15,14 +15,15 @@ type withGrid struct {
 	size
 	path   string
 	most   int
+	opt    picture.GridOptions
 	pixels []byte
 }
 
 // WithGrid makes a Writer that hands everything to w, whose samples are h x w
 // pixels of c channels, and on Close also draws the first ones, up to most, as
 // a grid in the PNG file at path.
-func WithGrid(writer Writer, path string, most, h, w, c int) Writer {
-	return &withGrid{Writer: writer, size: size{0, h, w, c}, path: path, most: most}
+func WithGrid(writer Writer, path string, most, h, w, c int, opt picture.GridOptions) Writer {
+	return &withGrid{Writer: writer, size: size{0, h, w, c}, path: path, most: most, opt: opt}
 }
 
 func (g *withGrid) Append(x []float32) error {
@@ -39,7 +40,7 @@ func (g *withGrid) Close() error {
 	if err := g.Writer.Close(); err != nil {
 		return err
 	}
-	return picture.WritePNG(g.path, picture.Grid(g.pixels, g.n, g.w, g.h, g.c, picture.GridOptions{}))
+	return picture.WritePNG(g.path, picture.Grid(g.pixels, g.n, g.w, g.h, g.c, g.opt))
 }
 
 // Vacant reports an error if there is a file or a folder at path.

@@ -27,8 +27,8 @@ func (r *recorder) Close() error { return r.err }
 func TestWithGrid(t *testing.T) {
 	const h, w, c = 2, 3, 1
 	path := filepath.Join(t.TempDir(), "grid.png")
-	inner := &recorder{}
-	out := WithGrid(inner, path, 3, h, w, c)
+	inner, options := &recorder{}, picture.GridOptions{Columns: 1}
+	out := WithGrid(inner, path, 3, h, w, c, options)
 	x := make([]float32, 5*h*w*c)
 	for i := range x {
 		x[i] = float32(i)/15 - 1
@@ -53,7 +53,7 @@ func TestWithGrid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := picture.Grid(picture.ToBytes(x[:3*h*w*c]), 3, w, h, c, picture.GridOptions{})
+	want := picture.Grid(picture.ToBytes(x[:3*h*w*c]), 3, w, h, c, options)
 	if got.Bounds() != want.Bounds() {
 		t.Fatalf("a grid of %v, want the first three images: %v", got.Bounds(), want.Bounds())
 	}
@@ -72,7 +72,7 @@ func TestWithGrid(t *testing.T) {
 func TestWithGridPassesErrorsOn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "grid.png")
 	full := errors.New("full")
-	out := WithGrid(&recorder{err: full}, path, 3, 1, 1, 1)
+	out := WithGrid(&recorder{err: full}, path, 3, 1, 1, 1, picture.GridOptions{})
 	if err := out.Append([]float32{0}); !errors.Is(err, full) {
 		t.Errorf("Append: %v", err)
 	}

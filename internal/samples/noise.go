@@ -3,8 +3,11 @@ package samples
 import (
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 
+	"ddpm/internal/files"
 	"ddpm/internal/safetensors"
 )
 
@@ -47,6 +50,21 @@ func ReadNoise(path string, n, h, w, c int) ([]float32, error) {
 	x := make([]float32, len(nchw))
 	ToNHWC(x, nchw, n, h, w, c)
 	return x, nil
+}
+
+// WriteNoise writes starting points [n,H,W,C] to a new file, as ReadNoise reads them.
+func WriteNoise(path string, x []float32, h, w, c int) error {
+	if err := Vacant(path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return fmt.Errorf("samples: cannot make the folder %s: %w", filepath.Dir(path), files.Cause(err))
+	}
+	n := len(x) / (h * w * c)
+	nchw := make([]float32, len(x))
+	ToNCHW(nchw, x, n, h, w, c)
+	tensor := safetensors.Tensor{Name: noiseName, DType: safetensors.F32, Shape: []int{n, c, h, w}, Float32: nchw}
+	return safetensors.WriteFile(path, nil, []safetensors.Tensor{tensor})
 }
 
 // some lists a few names.

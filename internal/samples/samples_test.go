@@ -363,6 +363,17 @@ func TestReadNoise(t *testing.T) {
 		t.Errorf("all the file has: %d numbers, %v, want %d", len(got), err, len(x))
 	}
 
+	written := filepath.Join(dir, "new", "written")
+	if err := WriteNoise(written, x, h, w, c); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadNoise(written, n, h, w, c); err != nil || !slices.Equal(got, x) {
+		t.Errorf("read what WriteNoise wrote: %v", err)
+	}
+	if err := WriteNoise(written, x, h, w, c); err == nil || !strings.Contains(err.Error(), "exists") {
+		t.Errorf("written again: got %v, want an error", err)
+	}
+
 	infinite := slices.Clone(nchw)
 	infinite[3] = float32(math.Inf(1))
 	for _, test := range []struct{ path, want string }{

@@ -11,19 +11,18 @@ func (s *Schedule) QSample(x0 []float32, t int, eps, xt []float32) {
 	combine(xt, s.SqrtAlphasCumprod[t], x0, s.SqrtOneMinusAlphasCumprod[t], eps)
 }
 
-// PredictXStart recovers x_0 from x_t and the noise in it:
+// PredictXStart recovers x_0 from x_t and the noise in it, which a = 0 leaves no way to:
 //
 //	x_0 = sqrt(1/a) x_t - sqrt(1/a - 1) eps
 func (s *Schedule) PredictXStart(xt []float32, t int, eps, x0 []float32) {
-	onXt, onEps := Eps.XStartCoefs(s, t)
-	combine(x0, onXt, xt, onEps, eps)
+	combine(x0, s.SqrtRecipAlphasCumprod[t], xt, -s.SqrtRecipm1AlphasCumprod[t], eps)
 }
 
 // PredictEps recovers the noise from x_t and x_0:
 //
 //	eps = (x_t - sqrt(a) x_0) / sqrt(1 - a)
 func (s *Schedule) PredictEps(xt []float32, t int, x0, eps []float32) {
-	onXt, onX0 := XStart.EpsCoefs(s, t)
+	onXt, onX0 := XStart.EpsCoefs(s.Node(float64(t)))
 	combine(eps, onXt, xt, onX0, x0)
 }
 
@@ -78,26 +77,26 @@ func (p Prediction) Target(s *Schedule, t int) (onX0, onEps float64) {
 	return 0, 1
 }
 
-// XStartCoefs recovers the clean image from the network's output:
+// XStartCoefs recovers the clean image from the network's output at a node:
 // x_0 = onXt x_t + onOut out.
-func (p Prediction) XStartCoefs(s *Schedule, t int) (onXt, onOut float64) {
+func (p Prediction) XStartCoefs(n Node) (onXt, onOut float64) {
 	switch p {
 	case V:
-		return s.SqrtAlphasCumprod[t], -s.SqrtOneMinusAlphasCumprod[t]
+		return n.Signal, -n.Noise
 	case XStart:
 		return 0, 1
 	}
-	return s.SqrtRecipAlphasCumprod[t], -s.SqrtRecipm1AlphasCumprod[t]
+	return 1 / n.Signal, -n.Noise / n.Signal
 }
 
-// EpsCoefs recovers the noise from the network's output:
+// EpsCoefs recovers the noise from the network's output at a node:
 // eps = onXt x_t + onOut out.
-func (p Prediction) EpsCoefs(s *Schedule, t int) (onXt, onOut float64) {
+func (p Prediction) EpsCoefs(n Node) (onXt, onOut float64) {
 	switch p {
 	case V:
-		return s.SqrtOneMinusAlphasCumprod[t], s.SqrtAlphasCumprod[t]
+		return n.Noise, n.Signal
 	case XStart:
-		return 1 / s.SqrtOneMinusAlphasCumprod[t], -s.SqrtAlphasCumprod[t] / s.SqrtOneMinusAlphasCumprod[t]
+		return 1 / n.Noise, -n.Signal / n.Noise
 	}
 	return 0, 1
 }

@@ -60,14 +60,14 @@ func TestPredictionRoundTrips(t *testing.T) {
 				onX0, onEps := p.Target(s, step)
 				combine(out, onX0, x0, onEps, eps)
 
-				onXt, onOut := p.XStartCoefs(s, step)
+				onXt, onOut := p.XStartCoefs(s.Node(float64(step)))
 				got := make([]float32, n)
 				combine(got, onXt, xt, onOut, out)
 				// Rounding of x_t, 3e-7, is multiplied by what undoes the noise.
 				if d := largestDifference(got, x0); d > 1e-6*(1+math.Abs(onXt)) {
 					t.Errorf("%s, %s, t=%d: x_0 is off by %g", name, schedule, step, d)
 				}
-				onXt, onOut = p.EpsCoefs(s, step)
+				onXt, onOut = p.EpsCoefs(s.Node(float64(step)))
 				combine(got, onXt, xt, onOut, out)
 				if d := largestDifference(got, eps); d > 1e-6*(1+math.Abs(onXt)) {
 					t.Errorf("%s, %s, t=%d: eps is off by %g", name, schedule, step, d)

@@ -1,18 +1,6 @@
 package sched
 
-import "fmt"
-
-func init() {
-	Register("linear", func(cfg Config) ([]float64, error) {
-		if !(cfg.BetaEnd > 0 && cfg.BetaEnd < 1) {
-			return nil, fmt.Errorf("diffusion.beta_end %g: want a number above 0 and below 1", cfg.BetaEnd)
-		}
-		if !(cfg.BetaStart > 0 && cfg.BetaStart <= cfg.BetaEnd) {
-			return nil, fmt.Errorf("diffusion.beta_start %g: want a number above 0 and at most diffusion.beta_end (%g)", cfg.BetaStart, cfg.BetaEnd)
-		}
-		return Linear(cfg.T, cfg.BetaStart, cfg.BetaEnd), nil
-	})
-}
+func init() { registerRange("linear", Linear) }
 
 // Linear is the schedule of Ho et al. (2020): betas in even steps from start to
 // end, 1e-4 to 0.02 for their T = 1000.

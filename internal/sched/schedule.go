@@ -26,7 +26,8 @@ import (
 )
 
 // Schedule holds the tables of one diffusion process, each of length T and
-// indexed by t. They are read only.
+// indexed by t. They are read only. Where AlphasCumprod ends at 0, with zero terminal SNR,
+// the two Recip tables end at +Inf: eps says nothing about x_0 there.
 type Schedule struct {
 	Betas             []float64
 	Alphas            []float64 // 1 - Betas
@@ -57,6 +58,20 @@ func Register(name string, betas func(cfg Config) ([]float64, error)) {
 	schedules.register(name, betas)
 }
 
+// registerRange adds a schedule whose betas run from diffusion.beta_start to
+// diffusion.beta_end; the only one of T = 1 is at the start.
+func registerRange(name string, betas func(T int, start, end float64) []float64) {
+	Register(name, func(cfg Config) ([]float64, error) {
+		if !(cfg.BetaEnd > 0 && cfg.BetaEnd < 1) {
+			return nil, fmt.Errorf("diffusion.beta_end %g: want a number above 0 and below 1", cfg.BetaEnd)
+		}
+		if !(cfg.BetaStart > 0 && cfg.BetaStart <= cfg.BetaEnd) {
+			return nil, fmt.Errorf("diffusion.beta_start %g: want a number above 0 and at most diffusion.beta_end (%g)", cfg.BetaStart, cfg.BetaEnd)
+		}
+		return betas(cfg.T, cfg.BetaStart, cfg.BetaEnd), nil
+	})
+}
+
 // Names lists the noise schedules, sorted.
 func Names() []string { return schedules.names() }
 
@@ -73,6 +88,12 @@ func New(cfg Config) (*Schedule, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.ZeroTerminalSNR {
+		if cfg.T < 2 {
+			return nil, fmt.Errorf("diffusion.zero_terminal_snr true: the only step of diffusion.t 1 is the first, which keeps its noise: want diffusion.t 2 or more")
+		}
+		betas = ZeroTerminalSNR(betas)
+	}
 	s, err := FromBetas(betas)
 	if err != nil {
 		return nil, fmt.Errorf("diffusion.schedule %q with diffusion.t %d: %w", cfg.Schedule, cfg.T, err)
@@ -82,7 +103,7 @@ func New(cfg Config) (*Schedule, error) {
 
 // FromBetas computes the tables of any list of betas, such as the
 // trained_betas of an imported model. It fails on an empty list, a beta outside
-// (0, 1), and betas so large that float32 cannot undo them.
+// (0, 1), but for a last one of 1, and betas so large that float32 cannot undo them.
 func FromBetas(betas []float64) (*Schedule, error) {
 	T := len(betas)
 	if T == 0 {
@@ -99,11 +120,12 @@ func FromBetas(betas []float64) (*Schedule, error) {
 	a := 1.0
 	for t, beta := range betas {
 		prev, alpha := a, 1-beta
-		if !(alpha > 0 && alpha < 1) {
+		noSignal := alpha == 0 && t == T-1
+		if !(alpha > 0 && alpha < 1) && !noSignal {
 			return nil, fmt.Errorf("beta at t=%d is %g: want a number above 1e-16 and below 1", t, beta)
 		}
 		a *= alpha
-		if recip := math.Sqrt(1 / a); recip > math.MaxFloat32 {
+		if recip := math.Sqrt(1 / a); recip > math.MaxFloat32 && !noSignal {
 			return nil, fmt.Errorf("alphas_cumprod at t=%d is %g, which float32 cannot invert: lower the betas or the number of diffusion steps", t, a)
 		}
 		s.Alphas[t], s.AlphasCumprod[t], s.AlphasCumprodPrev[t] = alpha, a, prev
@@ -130,7 +152,7 @@ func (s *Schedule) T() int { return len(s.Betas) }
 
 // HalfLogSNR is log(a / (1 - a)) / 2 with a = AlphasCumprod[t]: the time in
 // which the diffusion ODE is nearly linear (Lu et al., "DPM-Solver", 2022,
-// where it is lambda_t).
+// where it is lambda_t). It is -Inf where AlphasCumprod is 0.
 func (s *Schedule) HalfLogSNR(t int) float64 {
 	a := s.AlphasCumprod[t]
 	return 0.5 * math.Log(a/(1-a))

@@ -56,11 +56,11 @@ func TestRegistries(t *testing.T) {
 		names []string
 		want  []string
 	}{
-		{Names(), []string{"cosine", "linear"}},
+		{Names(), []string{"cosine", "linear", "quadratic", "scaled_linear", "sigmoid", "squaredcos_cap_v2"}},
 		{SamplerNames(), []string{"ddim", "ddpm"}},
-		{SpacingNames(), []string{"leading", "linspace", "trailing"}},
+		{SpacingNames(), []string{"karras", "leading", "linspace", "logsnr", "trailing"}},
 		{PredictionNames(), []string{"eps", "v", "x0"}},
-		{VarianceNames(), []string{"fixed_large", "fixed_small"}},
+		{VarianceNames(), []string{"fixed_large", "fixed_small", "learned"}},
 	} {
 		for _, name := range c.want {
 			if !slices.Contains(c.names, name) {
@@ -201,6 +201,43 @@ func TestSchedulesMatchGolden(t *testing.T) {
 	}
 }
 
+// The values are from the definitions in decimal arithmetic of 60 digits.
+func TestOtherSchedules(t *testing.T) {
+	for _, c := range []struct {
+		schedule string
+		T        int
+		want     map[int]float64 // betas
+	}{
+		{"quadratic", 1000, map[int]float64{
+			0: 0.0001, 1: 0.00010264836435083402, 499: 0.0057221511477685639, 998: 0.019962808524510996, 999: 0.02,
+		}},
+		{"quadratic", 1, map[int]float64{0: 0.0001}},
+		{"quadratic", 2, map[int]float64{0: 0.0001, 1: 0.02}},
+		{"sigmoid", 1000, map[int]float64{
+			0: 0.00014920520081703202, 1: 0.00014979833041933022, 499: 0.010020120209938985, 998: 0.019950201669580669, 999: 0.019950794799182967,
+		}},
+		{"sigmoid", 1, map[int]float64{0: 0.00014920520081703202}},
+		{"sigmoid", 2, map[int]float64{0: 0.00014920520081703202, 1: 0.019950794799182967}},
+	} {
+		s := mustNew(t, c.schedule, c.T)
+		for step, want := range c.want {
+			if !within(s.Betas[step], want, 1e-13) {
+				t.Errorf("%s, T=%d: beta at t=%d: %.17g, want %.17g", c.schedule, c.T, step, s.Betas[step], want)
+			}
+		}
+	}
+	for name, of := range map[string]string{"scaled_linear": "quadratic", "squaredcos_cap_v2": "cosine"} {
+		if !slices.Equal(mustNew(t, name, 300).Betas, mustNew(t, of, 300).Betas) {
+			t.Errorf("%s differs from %s", name, of)
+		}
+	}
+	for name, want := range map[string]float64{"quadratic": 0.00073341245958081494, "sigmoid": 3.9681819905332079e-05} {
+		if got := mustNew(t, name, 1000).AlphasCumprod[999]; !within(got, want, 1e-12) {
+			t.Errorf("%s: the last alphas_cumprod is %.17g, want %.17g", name, got, want)
+		}
+	}
+}
+
 func TestFromBetasKeepsItsOwnCopy(t *testing.T) {
 	betas := []float64{0.1, 0.2}
 	s, err := FromBetas(betas)
@@ -234,7 +271,8 @@ func TestBadSchedules(t *testing.T) {
 	}{
 		{nil, []string{"empty"}},
 		{[]float64{0.1, 0}, []string{"t=1", "is 0"}},
-		{[]float64{1}, []string{"t=0", "is 1"}},
+		{[]float64{1, 0.1}, []string{"t=0", "is 1"}},
+		{[]float64{0.1, 1.5}, []string{"t=1", "is 1.5"}},
 		{[]float64{-0.1}, []string{"-0.1"}},
 		{[]float64{1e-17}, []string{"1e-17"}},
 		{[]float64{math.NaN()}, []string{"NaN"}},
@@ -251,7 +289,7 @@ func TestBadSchedules(t *testing.T) {
 		{func(c *Config) { c.T = 0 }, []string{"diffusion.t 0", "1 to"}},
 		{func(c *Config) { c.T = -5 }, []string{"diffusion.t -5"}},
 		{func(c *Config) { c.T = maxT + 1 }, []string{"diffusion.t"}},
-		{func(c *Config) { c.Schedule = "cosin" }, []string{`diffusion.schedule "cosin"`, "cosine, linear"}},
+		{func(c *Config) { c.Schedule = "cosin" }, []string{`diffusion.schedule "cosin"`, "cosine, linear, quadratic"}},
 		{func(c *Config) { c.BetaStart = 0 }, []string{"diffusion.beta_start 0"}},
 		{func(c *Config) { c.BetaStart = 0.03 }, []string{"diffusion.beta_start 0.03", "diffusion.beta_end (0.02)"}},
 		{func(c *Config) { c.BetaStart = math.NaN() }, []string{"diffusion.beta_start NaN"}},
@@ -262,6 +300,11 @@ func TestBadSchedules(t *testing.T) {
 		cfg := config("linear", 1000)
 		c.change(&cfg)
 		wantError(t, cfg.Validate(), c.words...)
+	}
+	for _, name := range []string{"linear", "quadratic", "scaled_linear", "sigmoid"} {
+		cfg := config(name, 1000)
+		cfg.BetaStart = 0.5
+		wantError(t, cfg.Validate(), "diffusion.beta_start 0.5")
 	}
 	for _, name := range Names() {
 		if err := config(name, 1000).Validate(); err != nil {
@@ -277,10 +320,7 @@ func TestBadSchedules(t *testing.T) {
 func TestRespace(t *testing.T) {
 	for _, name := range Names() {
 		s := mustNew(t, name, 1000)
-		all, err := Timesteps("trailing", s, 1000)
-		if err != nil {
-			t.Fatal(err)
-		}
+		all := trailing(1000, 1000)
 		same, err := s.Respace(all)
 		if err != nil {
 			t.Fatal(err)

@@ -1,42 +1,70 @@
 package sched
 
 import (
-	"fmt"
+	"math"
 	"slices"
 	"testing"
 )
 
+// times are the t of nodes.
+func times(t *testing.T, spacing string, s *Schedule, n int) []float64 {
+	t.Helper()
+	nodes, err := Nodes(spacing, s, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := make([]float64, len(nodes))
+	for i, node := range nodes {
+		ts[i] = node.T
+	}
+	return ts
+}
+
 func TestSpacingsMatchGolden(t *testing.T) {
 	var golden struct {
-		Timesteps map[string][]int `json:"ddim_timesteps"`
+		Timesteps map[string][]float64 `json:"ddim_timesteps"`
 	}
 	readJSON(t, "../../testdata/samplers.json", &golden)
 	s := mustNew(t, "linear", 1000)
 	for _, name := range []string{"leading", "linspace", "trailing"} {
-		got, err := Timesteps(name, s, 50)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := golden.Timesteps[name]; !slices.Equal(got, want) {
+		if got, want := times(t, name, s, 50), golden.Timesteps[name]; !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
 }
 
 func TestSpacingsFallStrictlyForEveryN(t *testing.T) {
+	schedules := map[string]func(testing.TB, string, int) *Schedule{"linear": mustNew, "cosine": mustNew, "scaled_linear": mustZero}
 	for _, name := range SpacingNames() {
-		for _, T := range []int{1, 2, 10, 137, 1000} {
-			s := mustNew(t, "linear", T)
-			for n := 1; n <= T; n++ {
-				ts, err := Timesteps(name, s, n)
-				if err != nil {
-					t.Fatalf("T=%d: %v", T, err)
+		for schedule, build := range schedules {
+			for _, T := range []int{1, 2, 3, 10, 137, 1000} {
+				if T == 1 && schedule == "scaled_linear" {
+					continue // no zero terminal SNR
 				}
-				if len(ts) != n {
-					t.Fatalf("%s, T=%d: %d timesteps, want %d", name, T, len(ts), n)
-				}
-				if n == T && (ts[0] != T-1 || ts[T-1] != 0) {
-					t.Fatalf("%s: all %d timesteps run from %d to %d", name, T, ts[0], ts[T-1])
+				s := build(t, schedule, T)
+				for n := 1; n <= T; n++ {
+					nodes, err := Nodes(name, s, n)
+					if err != nil {
+						t.Fatalf("%s, T=%d: %v", schedule, T, err)
+					}
+					if len(nodes) != n {
+						t.Fatalf("%s, T=%d: %d nodes, want %d", name, T, len(nodes), n)
+					}
+					for i, node := range append(nodes, Clean) {
+						if i > 0 && !(node.Noise < nodes[i-1].Noise && node.Signal > nodes[i-1].Signal && node.T < nodes[i-1].T) {
+							t.Fatalf("%s, %s, T=%d, n=%d: %+v follows %+v", name, schedule, T, n, node, nodes[i-1])
+						}
+						if off := node.Signal*node.Signal + node.Noise*node.Noise - 1; math.Abs(off) > 1e-12 {
+							t.Fatalf("%s, %s, T=%d, n=%d: %+v is off the circle by %g", name, schedule, T, n, node, off)
+						}
+					}
+					starts := name != "leading" || n == T
+					if starts && nodes[0] != s.Node(float64(T-1)) {
+						t.Fatalf("%s, %s, T=%d, n=%d: starts at %+v", name, schedule, T, n, nodes[0])
+					}
+					if ends := name != "trailing" && n > 1 || n == T; ends && nodes[n-1] != s.Node(0) {
+						t.Fatalf("%s, %s, T=%d, n=%d: ends at %+v", name, schedule, T, n, nodes[n-1])
+					}
 				}
 			}
 		}
@@ -48,39 +76,112 @@ func TestSpacingsOfFewSteps(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		n    int
-		want []int
+		want []float64
 	}{
-		{"leading", 1, []int{0}},
-		{"trailing", 1, []int{999}},
-		{"linspace", 1, []int{999}},
-		{"leading", 3, []int{666, 333, 0}},
-		{"trailing", 3, []int{999, 666, 332}},
-		{"linspace", 3, []int{999, 500, 0}}, // 499.5 rounds to even
-		{"trailing", 16, []int{999, 937, 874, 811, 749, 687, 624, 561, 499, 437, 374, 311, 249, 187, 124, 61}},
+		{"leading", 1, []float64{0}},
+		{"trailing", 1, []float64{999}},
+		{"linspace", 1, []float64{999}},
+		{"karras", 1, []float64{999}},
+		{"logsnr", 1, []float64{999}},
+		{"leading", 3, []float64{666, 333, 0}},
+		{"trailing", 3, []float64{999, 666, 332}},
+		{"linspace", 3, []float64{999, 500, 0}}, // 499.5 rounds to even
+		{"trailing", 16, []float64{999, 937, 874, 811, 749, 687, 624, 561, 499, 437, 374, 311, 249, 187, 124, 61}},
 	} {
-		got, err := Timesteps(c.name, s, c.n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(got, c.want) {
+		if got := times(t, c.name, s, c.n); !slices.Equal(got, c.want) {
 			t.Errorf("%s, %d steps: %v, want %v", c.name, c.n, got, c.want)
 		}
 	}
 }
 
-func TestBadTimesteps(t *testing.T) {
+// The values are from the definitions in decimal arithmetic of 60 digits.
+func TestSpacingsBetweenTimesteps(t *testing.T) {
+	s := mustNew(t, "linear", 1000)
+	for _, c := range []struct {
+		name string
+		of   func(Node) float64
+		want []float64
+		ts   []float64
+	}{
+		{"karras", Node.Sigma,
+			[]float64{157.40728081040743, 36.908951605633597, 5.911208764768098, 0.4913011708242, 0.010000500037503125},
+			[]float64{999, 843.35542982557956, 592.99470561247153, 141.81732581364045, 0}},
+		{"logsnr", Node.Lambda,
+			[]float64{-5.0588365916505165, -2.6428473978659057, -0.2268582040812957, 2.1891309897033144, 4.6051201834879247},
+			[]float64{999, 721.56366976409629, 302.30826304770238, 30.147506402083074, 0}},
+	} {
+		nodes, err := Nodes(c.name, s, len(c.want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, node := range nodes {
+			if got := c.of(node); !within(got, c.want[i], 1e-11) || math.Abs(node.T-c.ts[i]) > 1e-8 {
+				t.Errorf("%s: node %d is %.17g at t = %.17g, want %.17g at %.17g", c.name, i, got, node.T, c.want[i], c.ts[i])
+			}
+		}
+	}
+}
+
+// Where T-1 has no signal it stands where the noise of T-2 would.
+func TestSpacingsFromZeroTerminalSNR(t *testing.T) {
+	s := mustZero(t, "cosine", 100)
+	for _, name := range []string{"karras", "logsnr"} {
+		nodes, err := Nodes(name, s, 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := func(of func(Node) float64) (first, second float64) {
+			return of(nodes[1]) - of(s.Node(98)), of(nodes[2]) - of(nodes[1])
+		}
+		of := Node.Lambda
+		if name == "karras" {
+			of = func(n Node) float64 { return math.Pow(n.Sigma(), 1.0/7) }
+		}
+		if first, second := steps(of); nodes[0] != s.Node(99) || !within(first, second, 1e-9) {
+			t.Errorf("%s: starts at %+v, then steps of %g and %g from t = 98", name, nodes[0], first, second)
+		}
+	}
+}
+
+func TestNodes(t *testing.T) {
+	for _, s := range []*Schedule{mustNew(t, "linear", 100), mustZero(t, "linear", 100)} {
+		for _, at := range []float64{0, 0.25, 1, 30, 30.5, 97.9, 98, 98.5, 99} {
+			n := s.Node(at)
+			if back := s.NodeAt(n.Lambda()); math.Abs(back.T-at) > 1e-9 || !within(back.Signal, n.Signal, 1e-12) || !within(back.Noise, n.Noise, 1e-12) {
+				t.Errorf("t = %g: %+v is found again at %+v", at, n, back)
+			}
+			if n.T != at || math.Abs(n.Signal*n.Signal+n.Noise*n.Noise-1) > 1e-12 {
+				t.Errorf("t = %g: %+v", at, n)
+			}
+			if whole := int(at); float64(whole) == at && n.Signal != s.SqrtAlphasCumprod[whole] {
+				t.Errorf("t = %g: signal %g, want that of the table", at, n.Signal)
+			}
+		}
+		// Between timesteps.
+		low, high := s.Node(30), s.Node(31)
+		if mid := s.Node(30.25); !within(mid.Lambda(), 0.75*low.Lambda()+0.25*high.Lambda(), 1e-12) {
+			t.Errorf("lambda of t = 30.25 is %g, between %g and %g", mid.Lambda(), low.Lambda(), high.Lambda())
+		}
+	}
+	s := mustZero(t, "linear", 100)
+	if n := s.Node(98.5); !within(1/n.Sigma(), 0.5/s.Node(98).Sigma(), 1e-12) {
+		t.Errorf("signal is %g times the noise of t = 98.5, want half of what it is at 98, %g", 1/n.Sigma(), 1/s.Node(98).Sigma())
+	}
+}
+
+func TestBadSpacings(t *testing.T) {
 	s := mustNew(t, "linear", 100)
 	for _, c := range []struct {
 		spacing string
 		n       int
 		words   []string
 	}{
-		{"even", 10, []string{`sample.spacing "even"`, "leading, linspace, trailing"}},
+		{"even", 10, []string{`sample.spacing "even"`, "karras, leading, linspace, logsnr, trailing"}},
 		{"leading", 0, []string{"sample.steps 0", "1 to 100"}},
 		{"leading", -1, []string{"sample.steps -1"}},
 		{"leading", 101, []string{"sample.steps 101", "only 100 diffusion steps", "diffusion.t"}},
 	} {
-		_, err := Timesteps(c.spacing, s, c.n)
+		_, err := Nodes(c.spacing, s, c.n)
 		wantError(t, err, c.words...)
 	}
 	for _, c := range []struct {
@@ -97,8 +198,8 @@ func TestBadTimesteps(t *testing.T) {
 		wantError(t, err, c.words...)
 	}
 	// A rule that breaks its word is caught, whatever its file.
-	spacings.entries["stuck"] = func(*Schedule, int) []int { return []int{5, 5} }
+	spacings.entries["stuck"] = whole(func(T, n int) []int { return []int{5, 5} })
 	defer delete(spacings.entries, "stuck")
-	_, err := Timesteps("stuck", s, 2)
-	wantError(t, err, `sample.spacing "stuck"`, "sample.steps 2", fmt.Sprint(5))
+	_, err := Nodes("stuck", s, 2)
+	wantError(t, err, `sample.spacing "stuck"`, "sample.steps 2", "t = 5 at step 1")
 }

@@ -12,26 +12,27 @@ import (
 //	L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))            VLBTerm, t > 0
 //	L_0     = -log p(x_0 | x_1), the image in 8-bit steps (eq. 13)     VLBTerm, t = 0
 //
-// p(x_{t-1} | x_t) is the posterior of eq. 6 at the predicted x_0, with a fixed
-// Variance. Everything is float64, in nats, and a mean over the dimensions (an
+// p(x_{t-1} | x_t) has the mean of the posterior of eq. 6 at the predicted x_0, and
+// a Variance. Everything is float64, in nats, and a mean over the dimensions (an
 // image of 32 x 32 x 3 has 3072): terms of equal images add up and average.
 
-// Variance is the fixed variance of the reverse step p(x_{t-1} | x_t) (Ho et al.
-// 2020, section 3.2). The two are the extremes: FixedSmall is right when the
+// Variance is the variance of the reverse step p(x_{t-1} | x_t) (Ho et al. 2020,
+// section 3.2). The two fixed ones are the extremes: FixedSmall is right when the
 // data is one point, FixedLarge when the data is standard normal.
 type Variance int
 
 const (
 	FixedSmall Variance = iota // PosteriorVariance
 	FixedLarge                 // Betas
+	Learned                    // of each dimension what the network says, see LogVarianceRange
 )
 
-var varianceNames = []string{FixedSmall: "fixed_small", FixedLarge: "fixed_large"}
+var varianceNames = []string{FixedSmall: "fixed_small", FixedLarge: "fixed_large", Learned: "learned"}
 
 // VarianceNames lists the values of sample.variance.
 func VarianceNames() []string { return slices.Clone(varianceNames) }
 
-// ParseVariance is the Variance called fixed_small or fixed_large.
+// ParseVariance is the Variance called fixed_small, fixed_large or learned.
 func ParseVariance(name string) (Variance, error) {
 	i := slices.Index(varianceNames, name)
 	if i < 0 {
@@ -42,12 +43,22 @@ func ParseVariance(name string) (Variance, error) {
 
 func (v Variance) String() string { return varianceNames[v] }
 
-// LogVariance is the logarithm of the variance of p(x_{t-1} | x_t).
+// LogVariance is the logarithm of a fixed variance of p(x_{t-1} | x_t).
 func (s *Schedule) LogVariance(v Variance, t int) float64 {
 	if v == FixedLarge {
 		return s.FixedLargeLogVariance[t]
 	}
 	return s.PosteriorLogVarianceClipped[t]
+}
+
+// LogVarianceRange bounds the logarithm of a Learned variance. The network's v, at most
+// times in -1..1, interpolates (Nichol & Dhariwal 2021, eq. 15):
+//
+//	log variance = (1+v)/2 large + (1-v)/2 small
+//
+// large is log(Betas[t]) at t = 0 too, where FixedLarge departs from it.
+func (s *Schedule) LogVarianceRange(t int) (small, large float64) {
+	return s.PosteriorLogVarianceClipped[t], math.Log(s.Betas[t])
 }
 
 // BitsPerDim converts nats per dimension.
@@ -74,14 +85,20 @@ func (s *Schedule) PriorKL(x0 []float32) float64 {
 
 // VLBTerm is L_{t-1} in nats per dimension, of one draw of x_t and the x_0 that
 // the network predicts from it. Ho et al. clip that prediction to [-1, 1] first;
-// so must a caller who compares with them.
-func (s *Schedule) VLBTerm(x0, xt, predicted []float32, t int, v Variance) float64 {
+// so must a caller who compares with them. learned is the network's v of each
+// dimension, see LogVarianceRange, and only read if v is Learned.
+func (s *Schedule) VLBTerm(x0, xt, predicted, learned []float32, t int, v Variance) float64 {
 	coef1, coef2 := s.PosteriorMeanCoef1[t], s.PosteriorMeanCoef2[t]
 	trueLogVar, logVar := s.PosteriorLogVarianceClipped[t], s.LogVariance(v, t)
+	small, large := s.LogVarianceRange(t)
 	var sum float64
 	for i := range x0 {
 		x0, xt := float64(x0[i]), float64(xt[i])
 		mean := coef1*float64(predicted[i]) + coef2*xt
+		if v == Learned {
+			share := (1 + float64(learned[i])) / 2
+			logVar = share*large + (1-share)*small
+		}
 		if t == 0 {
 			sum -= DecoderLogLikelihood(x0, mean, logVar)
 		} else {

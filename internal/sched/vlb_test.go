@@ -84,7 +84,7 @@ func gaussianBound(s *Schedule, v float64, variance Variance, n int) (prior, kl,
 		a := s.AlphasCumprod[t]
 		s.QSample(x0, t, normals(n, uint32(t)), xt)
 		combine(predicted, math.Sqrt(a)*v/(a*v+1-a), xt, 0, xt)
-		term := s.VLBTerm(x0, xt, predicted, t, variance)
+		term := s.VLBTerm(x0, xt, predicted, nil, t, variance)
 		if t == 0 {
 			decoder = term
 		} else {
@@ -151,6 +151,112 @@ func TestBoundIsTightForNormalData(t *testing.T) {
 	}
 }
 
+// exactBound is the bound on -log p(x_0), in nats, for data N(0, v) and a network that predicts
+// p perfectly and says learned(t) of the variance. Its terms are quadratic in x_0 and the noise, so
+// their mean over x_0 = +-sqrt(v) and noise = +-1 is that over the normal distributions. The
+// decoder's bins are narrow here: without their width, its masses are densities.
+func exactBound(s *Schedule, p Prediction, v float64, variance Variance, learned func(t int) float64) float64 {
+	root := float32(math.Sqrt(v))
+	x0, eps := []float32{root, root, -root, -root}, []float32{1, -1, 1, -1}
+	xt, out, predicted, vs := make([]float32, 4), make([]float32, 4), make([]float32, 4), make([]float32, 4)
+	bound := s.PriorKL(x0) - math.Log(255.0/2)
+	for t := range s.T() {
+		s.QSample(x0, t, eps, xt)
+		// E[x_0 | x_t] and E[eps | x_t] are these multiples of x_t.
+		n := s.Node(float64(t))
+		marginal := n.Signal*n.Signal*v + n.Noise*n.Noise
+		onX0, onEps := p.Target(s, t)
+		combine(out, onX0*n.Signal*v/marginal+onEps*n.Noise/marginal, xt, 0, xt)
+		onXt, onOut := p.XStartCoefs(n)
+		combine(predicted, onXt, xt, onOut, out)
+		for i := range vs {
+			vs[i] = float32(learned(t))
+		}
+		bound += s.VLBTerm(x0, xt, predicted, vs, t, variance)
+	}
+	return bound
+}
+
+// optimal is the v of the variance of q(x_{t-1} | x_t) for data N(0, v): that of
+// q(x_{t-1} | x_t, x_0), and what x_t leaves open about x_0.
+func optimal(s *Schedule, v float64) func(t int) float64 {
+	return func(t int) float64 {
+		a, coef1 := s.AlphasCumprod[t], s.PosteriorMeanCoef1[t]
+		variance := s.PosteriorVariance[t] + coef1*coef1*v*(1-a)/(a*v+1-a)
+		small, large := s.LogVarianceRange(t)
+		return 2*(math.Log(variance)-small)/(large-small) - 1
+	}
+}
+
+// With the variance of the true reverse step every q(x_{t-1} | x_t) of Gaussian data is Gaussian and
+// exact, and the bound is no more a bound: it is the entropy of the data, and
+// what the prior misses of q(x_T).
+func TestBoundWithLearnedVarianceIsTheLikelihood(t *testing.T) {
+	const v = 0.25
+	betas := Linear(30, 0.05, 0.4)
+	for _, c := range []struct {
+		name  string
+		betas []float64
+		kinds []Prediction
+	}{
+		{"plain", betas, []Prediction{Eps, V, XStart}},
+		{"zero terminal SNR", ZeroTerminalSNR(betas), []Prediction{V, XStart}},
+	} {
+		s, err := FromBetas(c.betas)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := s.AlphasCumprod[s.T()-1]
+		want := 0.5*math.Log(2*math.Pi*math.E*v) + NormalKL(0, math.Log(a*v+1-a), 0, 0)
+		best := optimal(s, v)
+		for step := range s.T() {
+			if share := best(step); !(share > -1 && share < 1) {
+				t.Fatalf("%s, t=%d: v = %g, want it inside -1..1", c.name, step, share)
+			}
+		}
+		for _, p := range c.kinds {
+			got := exactBound(s, p, v, Learned, best)
+			if !within(got, want, 1e-6) {
+				t.Errorf("%s, %s: bound of %.9g nats, want %.9g", c.name, p, got, want)
+			}
+			for name, worse := range map[string]float64{
+				"a little less noise": exactBound(s, p, v, Learned, func(t int) float64 { return best(t) - 0.05 }),
+				"a little more noise": exactBound(s, p, v, Learned, func(t int) float64 { return best(t) + 0.05 }),
+				"v = -1":              exactBound(s, p, v, Learned, func(int) float64 { return -1 }),
+				"v = 1":               exactBound(s, p, v, Learned, func(int) float64 { return 1 }),
+				"fixed_small":         exactBound(s, p, v, FixedSmall, best),
+				"fixed_large":         exactBound(s, p, v, FixedLarge, best),
+			} {
+				if !(worse > got+1e-4) {
+					t.Errorf("%s, %s: bound of %.9g nats with %s, want more than %.9g", c.name, p, worse, name, got)
+				}
+			}
+		}
+	}
+}
+
+// Above t = 0 the ends of a learned variance are the fixed ones.
+func TestLearnedVarianceRange(t *testing.T) {
+	s := mustNew(t, "cosine", 50)
+	x0, xt, predicted := normals(8, 1), normals(8, 2), normals(8, 3)
+	ones := func(v float32) []float32 { return []float32{v, v, v, v, v, v, v, v} }
+	for step := range s.T() {
+		small, large := s.LogVarianceRange(step)
+		if small != s.LogVariance(FixedSmall, step) || large != math.Log(s.Betas[step]) {
+			t.Errorf("t=%d: log variance from %g to %g", step, small, large)
+		}
+		for v, fixed := range map[float32]Variance{-1: FixedSmall, 1: FixedLarge} {
+			if step == 0 && v == 1 {
+				continue // log(Betas[0]), which FixedLarge departs from
+			}
+			got, want := s.VLBTerm(x0, xt, predicted, ones(v), step, Learned), s.VLBTerm(x0, xt, predicted, nil, step, fixed)
+			if got != want {
+				t.Errorf("t=%d: %g nats with v = %g, %g with %s", step, got, v, want, fixed)
+			}
+		}
+	}
+}
+
 func TestVariances(t *testing.T) {
 	s := mustNew(t, "linear", 1000)
 	for _, c := range []struct {
@@ -169,5 +275,5 @@ func TestVariances(t *testing.T) {
 		}
 	}
 	_, err := ParseVariance("large")
-	wantError(t, err, `sample.variance "large"`, "fixed_small, fixed_large")
+	wantError(t, err, `sample.variance "large"`, "fixed_small, fixed_large, learned")
 }

@@ -6,6 +6,16 @@ type Config struct {
 	Batch           int     `mapstructure:"batch" doc:"images an optimiser step"`
 	Accumulate      int     `mapstructure:"accumulate" doc:"parts a batch is split into; gradients are added up"`
 	Recompute       bool    `mapstructure:"recompute" doc:"compute normalisations and dropout again in the backward pass: same results, less memory, a little slower"`
+	Loss            string  `mapstructure:"loss" doc:"what is minimised: simple (the mean squared error), vlb (the variational bound, bits/dim), or hybrid (simple and a little of vlb, for model.learn_sigma)"`
+	VLBWeight       float64 `mapstructure:"vlb_weight" doc:"hybrid: weight of the bound beside the squared error"`
+	Weighting       string  `mapstructure:"weighting" doc:"weight of the squared error at each t: none, min_snr (error of x0 times min(snr, gamma)) or p2 (error of eps times (k + snr)^-gamma)"`
+	MinSNRGamma     float64 `mapstructure:"min_snr_gamma" doc:"min_snr: gamma, the signal-to-noise ratio beyond which the weight rises no more"`
+	P2Gamma         float64 `mapstructure:"p2_gamma" doc:"p2: gamma; 0 is the plain error of eps"`
+	P2K             float64 `mapstructure:"p2_k" doc:"p2: k, the signal-to-noise ratio below which the weight is about constant"`
+	Timesteps       string  `mapstructure:"timesteps" doc:"how t is drawn: uniform, importance (larger losses more often, the objective unchanged) or lognormal (by the noise relative to the signal)"`
+	LognormalMean   float64 `mapstructure:"lognormal_mean" doc:"lognormal: mean of the logarithm of noise / signal"`
+	LognormalStd    float64 `mapstructure:"lognormal_std" doc:"lognormal: its standard deviation"`
+	ClassDropout    float64 `mapstructure:"class_dropout" doc:"with model.classes: probability that an image goes without its class, which guidance needs"`
 	LR              float64 `mapstructure:"lr" doc:"learning rate of Adam"`
 	Warmup          int     `mapstructure:"warmup" doc:"steps over which the learning rate rises linearly"`
 	Decay           string  `mapstructure:"decay" doc:"constant, or cosine: the learning rate, warm-up included, times a cosine from 1 to 0 over the run"`

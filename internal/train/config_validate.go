@@ -3,6 +3,7 @@ package train
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -12,6 +13,9 @@ const MaxImages = 1 << 20
 
 // DecayKinds lists the values of train.decay.
 func DecayKinds() []string { return []string{"constant", "cosine"} }
+
+// LossKinds lists the values of train.loss.
+func LossKinds() []string { return []string{lossSimple, lossVLB, lossHybrid} }
 
 // Validate checks every value on its own and against the others of the
 // section. An error starts with the full key, as in "train.batch 0: want at
@@ -32,6 +36,18 @@ func (c Config) Validate() error {
 		return fmt.Errorf("train.accumulate %d: want at least 1", c.Accumulate)
 	case c.Batch%c.Accumulate != 0:
 		return fmt.Errorf("train.accumulate %d: want a divisor of train.batch %d", c.Accumulate, c.Batch)
+	case !slices.Contains(LossKinds(), c.Loss):
+		return fmt.Errorf("train.loss %q: want one of %s", c.Loss, strings.Join(LossKinds(), ", "))
+	case !slices.Contains(WeightingKinds(), c.Weighting):
+		return fmt.Errorf("train.weighting %q: want one of %s", c.Weighting, strings.Join(WeightingKinds(), ", "))
+	case !slices.Contains(TimestepKinds(), c.Timesteps):
+		return fmt.Errorf("train.timesteps %q: want one of %s", c.Timesteps, strings.Join(TimestepKinds(), ", "))
+	case !(c.P2Gamma >= 0) || math.IsInf(c.P2Gamma, 1):
+		return fmt.Errorf("train.p2_gamma %g: want a number above 0, or 0 for the plain error of eps", c.P2Gamma)
+	case math.IsNaN(c.LognormalMean) || math.IsInf(c.LognormalMean, 0):
+		return fmt.Errorf("train.lognormal_mean %g: want a number", c.LognormalMean)
+	case !(c.ClassDropout >= 0 && c.ClassDropout <= 1):
+		return fmt.Errorf("train.class_dropout %g: want 0 to 1", c.ClassDropout)
 	case !(c.LR > 0) || math.IsInf(c.LR, 1):
 		return fmt.Errorf("train.lr %g: want a number above 0", c.LR)
 	case c.Warmup < 0:
@@ -42,6 +58,19 @@ func (c Config) Validate() error {
 		return fmt.Errorf("train.adam_eps %g: want a number above 0", c.AdamEps)
 	case !(c.Clip >= 0) || math.IsInf(c.Clip, 1):
 		return fmt.Errorf("train.clip %g: want a number above 0, or 0 not to clip", c.Clip)
+	}
+	for _, p := range []struct {
+		key   string
+		value float64
+	}{
+		{"train.vlb_weight", c.VLBWeight},
+		{"train.min_snr_gamma", c.MinSNRGamma},
+		{"train.p2_k", c.P2K},
+		{"train.lognormal_std", c.LognormalStd},
+	} {
+		if !(p.value > 0) || math.IsInf(p.value, 1) {
+			return fmt.Errorf("%s %g: want a number above 0", p.key, p.value)
+		}
 	}
 	for _, d := range []struct {
 		key   string

@@ -5,7 +5,6 @@ import (
 
 	"ddpm/internal/data"
 	"ddpm/internal/graph"
-	"ddpm/internal/sched"
 )
 
 // Stepper makes the optimiser steps of a run on images that it is handed, and
@@ -18,26 +17,18 @@ type Stepper struct {
 
 // NewStepper loads the plan of CompileStep on a state with weights.
 func NewStepper(s Setup, plan *graph.Plan, state graph.State) (*Stepper, error) {
-	schedule, err := sched.New(s.Diffusion)
+	steps, err := newStepper(s, plan, state)
 	if err != nil {
 		return nil, err
 	}
-	prediction, err := sched.ParsePrediction(s.Diffusion.Prediction)
-	if err != nil {
-		return nil, err
-	}
-	steps, err := newStepper(s, plan, schedule, prediction, state)
-	if err != nil {
-		return nil, err
-	}
-	return &Stepper{steps: steps}, nil
+	return &Stepper{steps: steps, batch: data.Batch{Labels: make([]int32, s.Train.Batch)}}, nil
 }
 
 // Step makes step k, from 0, on Train.Batch images [H,W,C], and returns its
 // loss. It does not allocate after the first step.
 func (s *Stepper) Step(ctx context.Context, k int, images []byte) (loss float64, err error) {
 	s.batch.Images = images
-	if err := s.steps.stage(k, &s.batch); err != nil {
+	if err := s.steps.stage(ctx, k, &s.batch); err != nil {
 		return 0, err
 	}
 	if err := s.steps.start(ctx, k); err != nil {
@@ -48,4 +39,4 @@ func (s *Stepper) Step(ctx context.Context, k int, images []byte) (loss float64,
 }
 
 // Close frees what the steps run in.
-func (s *Stepper) Close() error { return s.steps.steps.Close() }
+func (s *Stepper) Close() error { return s.steps.close() }

@@ -8,8 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"ddpm/internal/data"
+	"ddpm/internal/generate"
 	"ddpm/internal/graph"
-	"ddpm/internal/model"
 	"ddpm/internal/sched"
 )
 
@@ -22,25 +23,30 @@ type Plan struct {
 	// step of the reverse process that draws sample grids.
 	Step, Preview *graph.Plan
 
-	schedule   *sched.Schedule
-	prediction sched.Prediction
+	schedule        *sched.Schedule
+	parametrization sched.Parametrization
+	besides         []Memory // of the objective
 }
 
 // NewPlan compiles the networks of a run for its backend.
 func NewPlan(s Setup) (*Plan, error) {
+	s.Sample = generate.Resolve(s.Sample, s.Diffusion, s.Model)
 	p := &Plan{Setup: s}
 	var err error
 	if p.schedule, err = sched.New(s.Diffusion); err != nil {
 		return nil, err
 	}
-	if p.prediction, err = sched.ParsePrediction(s.Diffusion.Prediction); err != nil {
+	if p.parametrization, err = s.Diffusion.Parametrization(); err != nil {
 		return nil, err
 	}
 	if p.Step, err = CompileStep(s); err != nil {
 		return nil, err
 	}
 	p.Layout = p.Step.Graph.Layout
-	g, err := model.Reverse(s.Model, s.Size, p.previewBatch(), s.Sample.Clip)
+	if p.besides, err = s.objective().Memory(s); err != nil {
+		return nil, err
+	}
+	g, err := generate.Graph(s.Sample, s.Model, s.Size, p.previewBatch())
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +82,7 @@ func Split(s Setup) (parts int, err error) {
 
 // CompileStep compiles the forward and backward pass of a part of a batch.
 func CompileStep(s Setup) (*graph.Plan, error) {
-	g, err := lossGraph(s.Model, s.Size, s.Train.Batch/s.Train.Accumulate)
+	g, err := s.objective().Graph(s, s.Train.Batch/s.Train.Accumulate)
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +100,24 @@ func (p *Plan) Flops() int64 { return p.Step.Flops() * int64(p.Train.Accumulate)
 
 // ForwardFlops is the number of floating-point operations of the network on one
 // image.
-func (p *Plan) ForwardFlops() int64 { return p.Preview.Flops() / int64(p.previewBatch()) }
+func (p *Plan) ForwardFlops() int64 {
+	if generate.Guided(p.Sample, p.Model) { // it runs with the class and without
+		return p.callFlops() / 2
+	}
+	return p.callFlops()
+}
+
+// callFlops is the number of floating-point operations of a step of sampling, for one image.
+func (p *Plan) callFlops() int64 { return p.Preview.Flops() / int64(p.previewBatch()) }
 
 // CheckpointBytes is the size of a checkpoint, but for its header.
-func (p *Plan) CheckpointBytes() int64 { return 4 * 4 * int64(p.Layout.Count) }
+func (p *Plan) CheckpointBytes() int64 {
+	values := 4 * int64(p.Layout.Count)
+	if o, ok := p.objective().(Remembering); ok {
+		values += int64(o.Remembers(p.Layout))
+	}
+	return 4 * values
+}
 
 // Memory is an amount of one kind of memory.
 type Memory struct {
@@ -131,6 +151,7 @@ func (p *Plan) Memory() []Memory {
 		{"checkpoint in the making", arena, !isHost},
 		{"images read ahead", image * batch * int64(p.Data.Prefetch+1), !isHost},
 	}
+	kinds = append(kinds, p.besides...)
 	return slices.DeleteFunc(kinds, func(m Memory) bool {
 		return m.Bytes == 0 || m.Kind == "gradient sum" && p.Train.Accumulate == 1
 	})
@@ -233,7 +254,7 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 		return time.Duration(float64(flops) / t.Flops * float64(time.Second))
 	}
 	t.Step = seconds(p.Flops()) + update
-	t.Grid = seconds(p.ForwardFlops() * int64(p.Train.Samples) * int64(p.Sample.Steps))
+	t.Grid = seconds(p.callFlops() * int64(p.Train.Samples) * int64(p.Sample.Steps))
 	return t, nil
 }
 
@@ -271,11 +292,11 @@ func (p *Plan) trials() []Setup {
 // try times a step on a batch of black images. The layout of the plan is that
 // of the run: it does not depend on the size of the images.
 func (p *Plan) try(ctx context.Context, s Setup, plan *graph.Plan, state graph.State) (elapsed time.Duration, err error) {
-	stepper, err := newStepper(s, plan, p.schedule, p.prediction, state)
+	stepper, err := newStepper(s, plan, state)
 	if err != nil {
 		return 0, err
 	}
-	steps := Stepper{steps: stepper}
+	steps := Stepper{steps: stepper, batch: data.Batch{Labels: make([]int32, s.Train.Batch)}}
 	defer func() { err = errors.Join(err, steps.Close()) }()
 	images := make([]byte, s.Train.Batch*s.Size.Values())
 	return fastest(func() error {

@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"ddpm/internal/checkpoint"
@@ -37,6 +39,9 @@ type Setup struct {
 	Sample    sched.SamplerConfig
 	Batch     int // images drawn at a time for sample grids
 
+	// Objective is what the run minimises; nil is Denoising.
+	Objective Objective
+
 	// Config is the resolved configuration as text, kept in checkpoints.
 	Config  string
 	Backend graph.Backend
@@ -54,6 +59,8 @@ type Counters struct {
 	// of metrics.
 	Loss   float64 `json:"loss"`
 	Losses int     `json:"losses"`
+	// Classes names the classes of a network that is told them.
+	Classes []string `json:"classes,omitempty"`
 }
 
 // Stopped is returned by Run when its context ended before the run did. The
@@ -86,6 +93,9 @@ func Prepare(s Setup) (j *Job, err error) {
 	if j.dataset, err = data.Open(s.Data, data.Train); err != nil {
 		return j, err
 	}
+	if err := checkClasses(s, j.Info()); err != nil {
+		return j, err
+	}
 	if j.Plan, err = NewPlan(s); err != nil {
 		return j, err
 	}
@@ -93,6 +103,9 @@ func Prepare(s Setup) (j *Job, err error) {
 		return j, err
 	}
 	if !s.Resume {
+		if s.Model.Classes > 0 {
+			j.At.Classes = j.Info().Classes
+		}
 		return j, nil
 	}
 	path, err := s.Dir.Latest()
@@ -105,7 +118,33 @@ func Prepare(s Setup) (j *Job, err error) {
 	if err := j.resumed.Counters(&j.At); err != nil {
 		return j, err
 	}
-	return j, j.resumed.Check(j.Layout)
+	if err := j.resumed.Check(j.Layout); err != nil {
+		return j, err
+	}
+	return j, checkLearned(s, j.At.Classes, j.Info())
+}
+
+// checkClasses says what to change if the data set does not have the classes that the network
+// is told.
+func checkClasses(s Setup, info data.Info) error {
+	has := len(info.Classes)
+	switch {
+	case s.Model.Classes == 0 || s.Model.Classes == has:
+		return nil
+	case has == 0:
+		return fmt.Errorf("model.classes %d: %s has no classes: set data.classes to true if its folders name them, or model.classes to 0 to train without",
+			s.Model.Classes, info.Name)
+	}
+	return fmt.Errorf("model.classes %d: %s has %d classes: set it to %d, or to 0 to train without", s.Model.Classes, info.Name, has, has)
+}
+
+// checkLearned reports an error if a run goes on with other classes than it has learned.
+func checkLearned(s Setup, classes []string, info data.Info) error {
+	if s.Model.Classes == 0 || slices.Equal(classes, info.Classes) {
+		return nil
+	}
+	return fmt.Errorf("data.path %q: the run learned the classes %s, this data set has %s: resume it with its own",
+		s.Data.Path, strings.Join(classes, ", "), strings.Join(info.Classes, ", "))
 }
 
 // Info describes the training images.
@@ -142,16 +181,16 @@ func (j *Job) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 
-	var next staged
-	if t.at.Step < j.Train.Steps {
-		next = t.stage(ctx, t.at.Step)
-	}
+	var next *staged // nil until it is staged
 	for t.at.Step < j.Train.Steps {
 		if ctx.Err() != nil {
 			if err := t.save(); err != nil {
 				return fmt.Errorf("stopping after step %d: %w", t.at.Step, err)
 			}
 			return &Stopped{t.at.Step, j.Train.Steps}
+		}
+		if next == nil {
+			next = t.stage(ctx, t.at.Step)
 		}
 		if next.lost {
 			return t.failed(next.err)
@@ -164,7 +203,8 @@ func (j *Job) Run(ctx context.Context) (err error) {
 		if err := t.stepper.start(context.WithoutCancel(ctx), k); err != nil {
 			return t.failed(err)
 		}
-		if k+1 < j.Train.Steps {
+		next = nil
+		if k+1 < j.Train.Steps && t.stepper.feeder.Ahead() {
 			next = t.stage(ctx, k+1)
 		}
 		r, err := t.stepper.wait(k)
@@ -197,13 +237,13 @@ type staged struct {
 }
 
 // stage reads the batch of step k and hands it to the device.
-func (t *trainer) stage(ctx context.Context, k int) staged {
+func (t *trainer) stage(ctx context.Context, k int) *staged {
 	batch, err := t.loader.Next(ctx)
 	if err != nil {
-		return staged{err: err}
+		return &staged{err: err}
 	}
-	err = t.stepper.stage(k, batch)
-	return staged{cursor: t.loader.Cursor(), err: err, lost: err != nil}
+	err = t.stepper.stage(ctx, k, batch)
+	return &staged{cursor: t.loader.Cursor(), err: err, lost: err != nil}
 }
 
 // due reports whether something done every so many steps, and at the end, is
@@ -241,15 +281,18 @@ func (j *Job) start() (t *trainer, err error) {
 	if err := t.fill(); err != nil {
 		return t, err
 	}
-	if t.stepper, err = newStepper(j.Setup, j.Step, j.schedule, j.prediction, t.state); err != nil {
+	if t.stepper, err = newStepper(j.Setup, j.Step, t.state); err != nil {
 		return t, err
 	}
-	reverse, err := generate.LoadReverse(j.Backend, j.Preview, t.state, graph.EMA)
+	if err := t.recall(); err != nil {
+		return t, err
+	}
+	reverse, err := generate.LoadReverse(j.Backend, j.Preview, t.state, graph.EMA, j.Model)
 	if err != nil {
 		return t, err
 	}
 	t.preview = generate.Generator{
-		Reverse: reverse, Schedule: j.schedule, Prediction: j.prediction, Config: j.Sample, Seed: j.Seed,
+		Reverse: reverse, Schedule: j.schedule, Parametrization: j.parametrization, Config: j.Sample, Seed: j.Seed,
 	}
 	if t.loader, err = data.NewLoader(j.dataset, data.LoaderConfig{
 		Batch: j.Train.Batch, Seed: j.Seed, Shuffle: true,
@@ -270,15 +313,37 @@ func (j *Job) start() (t *trainer, err error) {
 // fill writes fresh weights, or those of the checkpoint, to the state.
 func (t *trainer) fill() error {
 	if t.resumed == nil {
-		weights := t.Layout.InitialWeights(t.Seed)
+		weights, err := t.initial()
+		if err != nil {
+			return err
+		}
 		return errors.Join(t.state.Write(graph.Params, weights), t.state.Write(graph.EMA, weights))
 	}
 	t.saved = t.at.Step
-	err := t.resumed.Restore(t.state)
-	// Once pruned, an open file would keep its place on the disk.
+	return t.resumed.Restore(t.state)
+}
+
+// recall hands the objective what it remembered when the checkpoint was written, and
+// closes it: once pruned, an open file would keep its place on the disk.
+func (t *trainer) recall() error {
+	if t.resumed == nil {
+		return nil
+	}
+	ok, err := t.resumed.Objective(t.stepper.feeder.Tensors())
+	if err == nil && !ok {
+		t.Progress.Note(t.resumed.Path + " does not hold what the objective remembers of earlier steps: it starts anew")
+	}
 	err = errors.Join(err, t.resumed.Close())
 	t.resumed = nil
 	return err
+}
+
+// initial are the weights a new run starts from.
+func (j *Job) initial() ([]float32, error) {
+	if o, ok := j.objective().(Starting); ok {
+		return o.Initial(j.Layout)
+	}
+	return j.Layout.InitialWeights(j.Seed), nil
 }
 
 // record counts a step, which ended at a place in the data, and reports it.
@@ -313,7 +378,7 @@ func (t *trainer) save() error {
 	if t.saved == t.at.Step {
 		return nil
 	}
-	if err := checkpoint.Write(t.Dir.Checkpoint(t.at.Step), t.Config, t.at, t.state); err != nil {
+	if err := checkpoint.Write(t.Dir.Checkpoint(t.at.Step), t.Config, t.at, t.state, t.stepper.feeder.Tensors()); err != nil {
 		return t.failed(err)
 	}
 	t.saved = t.at.Step
@@ -365,7 +430,7 @@ func (t *trainer) close() error {
 		errs = append(errs, t.preview.Reverse.Close())
 	}
 	if t.stepper != nil {
-		errs = append(errs, t.stepper.steps.Close())
+		errs = append(errs, t.stepper.close())
 	}
 	if t.state != nil {
 		errs = append(errs, t.state.Close())

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"ddpm/internal/data"
 	"ddpm/internal/data/shapes"
@@ -20,17 +23,23 @@ import (
 type Evaluation struct {
 	Images, Stride int
 	Seed           uint64
-	OnProgress     func(done, total int)
-	OnSkip         func(error) // is told of each unreadable image; may be nil
+	// Variance is that of the bound, by its name in sample.variance; "" is what the network
+	// learned, or sample.variance where it learned none.
+	Variance   string
+	OnProgress func(done, total int)
+	OnSkip     func(error) // is told of each unreadable image; may be nil
 }
 
 // Evaluate measures the network with the weights graph.Params or graph.EMA on a
-// data set. The variance and the clipping of the bound are those of
-// Config.Sample, and so is the batch.
+// data set. The clipping of the bound is that of Config.Sample, and so is the batch. A network
+// with classes is told those of the images.
 func (m *Model) Evaluate(ctx context.Context, weights graph.Arena, ds data.Dataset, e Evaluation) (r *eval.Report, err error) {
 	c := m.Config.Sample
-	variance, err := sched.ParseVariance(c.Variance)
+	variance, err := m.variance(e.Variance)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.checkClasses(ds.Info()); err != nil {
 		return nil, err
 	}
 	network, err := m.Network(weights, c.Batch)
@@ -39,10 +48,44 @@ func (m *Model) Evaluate(ctx context.Context, weights graph.Arena, ds data.Datas
 	}
 	defer func() { err = errors.Join(err, network.Close()) }()
 	return eval.Evaluate(ctx, network.Predict, readable(ds, m.Config.Data, e.OnSkip), eval.Options{
-		Schedule: m.Schedule, Prediction: m.Prediction, Variance: variance, Clip: c.Clip,
-		Values: m.Size.Values(), Count: ds.Info().Len, Images: e.Images, Stride: e.Stride,
+		Schedule: m.Schedule, Parametrization: m.Parametrization, LearnSigma: m.Config.Model.LearnSigma,
+		Variance: variance, Clip: c.Clip,
+		Values: m.Size.Values(), Channels: m.Size.Channels, Count: ds.Info().Len, Images: e.Images, Stride: e.Stride,
 		Batch: c.Batch, Seed: e.Seed, OnProgress: e.OnProgress,
 	})
+}
+
+// checkClasses says what to change if labels of a data set would be told to the network as other
+// classes than it has learned. A pipeline does not say which those were, only how many.
+func (m *Model) checkClasses(info data.Info) error {
+	known, has := m.Config.Model.Classes, len(info.Classes)
+	switch {
+	case known == 0 || has == 0:
+		return nil
+	case m.Classes != nil && !slices.Equal(m.Classes, info.Classes):
+		return fmt.Errorf("data.name %q: its images are of the classes %s and the model knows %s: want data with the model's classes, or without labels",
+			info.Name, strings.Join(info.Classes, ", "), strings.Join(m.Classes, ", "))
+	case has > known:
+		return fmt.Errorf("data.name %q: its images are of %d classes and the model knows %d: want data with the model's classes, or without labels",
+			info.Name, has, known)
+	}
+	return nil
+}
+
+// variance is the one that is called name, see Evaluation.
+func (m *Model) variance(name string) (sched.Variance, error) {
+	learned := m.Config.Model.LearnSigma
+	switch {
+	case name == "" && learned:
+		return sched.Learned, nil
+	case name == "":
+		name = m.Config.Sample.Variance
+	}
+	v, err := sched.ParseVariance(name)
+	if err == nil && v == sched.Learned && !learned {
+		err = fmt.Errorf("sample.variance %s: want a model with model.learn_sigma, which predicts variances, or a fixed variance", name)
+	}
+	return v, err
 }
 
 // readable reads images of a data set; in the place of one that cannot be read it
@@ -50,16 +93,16 @@ func (m *Model) Evaluate(ctx context.Context, weights graph.Arena, ds data.Datas
 // how many may be unreadable.
 func readable(ds data.Dataset, c data.Config, onSkip func(error)) eval.Source {
 	skipped := map[int]bool{}
-	return func(i int, dst []byte) error {
+	return func(i int, dst []byte) (class int, err error) {
 		for {
-			_, err := ds.Read(i, dst)
+			class, err := ds.Read(i, dst)
 			if err == nil || c.Strict {
-				return err
+				return class, err
 			}
 			known := skipped[i]
 			skipped[i] = true
 			if len(skipped) > min(c.MaxSkipped, ds.Info().Len-1) {
-				return fmt.Errorf("%w: more unreadable images than data.max_skipped allows, which is %d", err, c.MaxSkipped)
+				return 0, fmt.Errorf("%w: more unreadable images than data.max_skipped allows, which is %d", err, c.MaxSkipped)
 			}
 			if !known && onSkip != nil {
 				onSkip(err)
@@ -76,15 +119,23 @@ func (m *Model) DrawsShapes() bool {
 	return m.Config.Data.Name == "shapes" && m.Size == size
 }
 
-// ShapesScore draws n images, as Config.Sample says, and scores them.
+// ShapesScore draws n images, as Sampling says, and scores them. Those of a model that knows
+// the classes of shapes are of all in turn.
 func (m *Model) ShapesScore(ctx context.Context, weights graph.Arena, n int, onProgress func(generate.Moment) error) (s *eval.ShapesScore, err error) {
-	g, err := m.Generator(weights, min(n, m.Config.Sample.Batch))
-	if err != nil {
+	g := m.Generator()
+	g.OnMoment = onProgress
+	if err := m.Compile(g, weights, min(n, m.Config.Sample.Batch)); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, g.Reverse.Close()) }()
-	g.OnMoment = onProgress
+	defer func() { err = errors.Join(err, g.Close()) }()
+	var asked []int
+	if k := m.Config.Model.Classes; k == len(shapes.Classes) {
+		for i := range n {
+			asked = append(asked, i%k)
+		}
+	}
 	images := make([]byte, 0, n*m.Size.Values())
+	began := time.Now()
 	err = g.Draw(ctx, n, nil, func(_ int, batch []float32) error {
 		images = append(images, picture.ToBytes(batch)...)
 		return nil
@@ -92,6 +143,8 @@ func (m *Model) ShapesScore(ctx context.Context, weights graph.Arena, n int, onP
 	if err != nil {
 		return nil, err
 	}
-	score, err := eval.Score(images, n)
+	took := time.Since(began)
+	score, err := eval.Score(images, n, asked)
+	score.Seconds = took.Seconds() * 1000 / float64(n)
 	return &score, err
 }

@@ -27,6 +27,8 @@ type Model struct {
 	Path string   // the checkpoint file or the pipeline folder
 	Run  runs.Dir // the run that a checkpoint lies in; "" is none
 	Step int      // optimiser steps the weights took; 0 for a pipeline, which does not say
+	// Classes names the classes that the network knows, nil if they have only numbers.
+	Classes []string
 
 	// Averaged says whether there are averaged weights besides the raw ones. If
 	// not, graph.EMA holds the same as graph.Params.
@@ -34,11 +36,11 @@ type Model struct {
 	// Notes are sentences for the user about what was assumed.
 	Notes []string
 
-	Config     config.Config // resolved; of a pipeline, what it does not say has its default
-	Size       model.Size
-	Schedule   *sched.Schedule
-	Prediction sched.Prediction
-	State      graph.State // weights and averaged weights
+	Config          config.Config // resolved; of a pipeline, what it does not say has its default
+	Size            model.Size
+	Schedule        *sched.Schedule
+	Parametrization sched.Parametrization
+	State           graph.State // weights and averaged weights
 
 	backend graph.Backend
 }
@@ -80,7 +82,9 @@ func openCheckpoint(path string, b graph.Backend) (*Model, error) {
 	if err := f.Counters(&at); err != nil {
 		return nil, err
 	}
-	m := &Model{Path: path, Run: runs.Of(path), Step: at.Step, Averaged: true, Config: *c, backend: b}
+	m := &Model{
+		Path: path, Run: runs.Of(path), Step: at.Step, Classes: at.Classes, Averaged: true, Config: *c, backend: b,
+	}
 	return m.load(f.Arena)
 }
 
@@ -110,7 +114,7 @@ func (m *Model) load(arena func(graph.Arena, *graph.Layout) ([]float32, error)) 
 	if m.Schedule, err = sched.New(c.Diffusion); err != nil {
 		return nil, err
 	}
-	if m.Prediction, err = sched.ParsePrediction(c.Diffusion.Prediction); err != nil {
+	if m.Parametrization, err = c.Diffusion.Parametrization(); err != nil {
 		return nil, err
 	}
 	layout, err := model.Layout(c.Model, m.Size)
@@ -148,17 +152,34 @@ func (m *Model) Network(weights graph.Arena, batch int) (*generate.Network, erro
 	return generate.NewNetwork(m.backend, m.State, weights, m.Config.Model, m.Size, batch)
 }
 
-// Generator makes a generator of images as Config.Sample and Config.Seed say,
-// in batches of up to batch images. The caller closes its Reverse.
-func (m *Model) Generator(weights graph.Arena, batch int) (*generate.Generator, error) {
-	c := m.Config.Sample
-	reverse, err := generate.NewReverse(m.backend, m.State, weights, m.Config.Model, m.Size, batch, c.Clip)
+// Sampling is Config.Sample with a sampler by name, if it says auto.
+func (m *Model) Sampling() sched.SamplerConfig {
+	return generate.Resolve(m.Config.Sample.SamplerConfig, m.Config.Diffusion, m.Config.Model)
+}
+
+// Generator is one of images as Sampling and Config.Seed say. It is to be compiled before it
+// is used.
+func (m *Model) Generator() *generate.Generator {
+	return &generate.Generator{
+		Schedule: m.Schedule, Parametrization: m.Parametrization, Config: m.Sampling(), Seed: m.Config.Seed,
+	}
+}
+
+// Compile makes a generator ready to draw in batches of up to batch images, with
+// graph.Params or graph.EMA. The caller closes it.
+func (m *Model) Compile(g *generate.Generator, weights graph.Arena, batch int) error {
+	return g.Compile(m.backend, m.State, weights, m.Config.Model, m.Size, batch)
+}
+
+// Inverter is one of images of a class, negative for none, as Sampling says, with graph.Params or
+// graph.EMA. The caller closes its Network.
+func (m *Model) Inverter(weights graph.Arena, batch, class int) (*generate.Inverter, error) {
+	network, err := m.Network(weights, batch)
 	if err != nil {
 		return nil, err
 	}
-	return &generate.Generator{
-		Reverse: reverse, Schedule: m.Schedule, Prediction: m.Prediction,
-		Config: c.SamplerConfig, Seed: m.Config.Seed,
+	return &generate.Inverter{
+		Network: network, Schedule: m.Schedule, Parametrization: m.Parametrization, Config: m.Sampling(), Class: class,
 	}, nil
 }
 

@@ -14,22 +14,26 @@ import (
 	"ddpm/internal/checkpoint"
 	"ddpm/internal/config"
 	"ddpm/internal/data"
+	"ddpm/internal/data/shapes"
+	"ddpm/internal/eval"
 	"ddpm/internal/generate"
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu"
 	"ddpm/internal/graph/cpu/isa"
+	"ddpm/internal/picture"
 	"ddpm/internal/progress"
 	"ddpm/internal/runs"
+	"ddpm/internal/sched"
 	"ddpm/internal/train"
 )
 
 // newRun trains the smallest network there can be for two steps.
-func newRun(t *testing.T, b graph.Backend) (runs.Dir, *config.Config) {
+func newRun(t *testing.T, b graph.Backend, set ...string) (runs.Dir, *config.Config) {
 	t.Helper()
-	r, err := config.Load(config.Options{Set: []string{
+	r, err := config.Load(config.Options{Set: append([]string{
 		"seed=4", "model.channels=4", "model.groups=2", "diffusion.t=10",
 		"train.steps=2", "train.batch=2", "train.samples=1", "sample.steps=2", "sample.batch=3",
-	}})
+	}, set...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +86,8 @@ func TestOpen(t *testing.T) {
 		if m.Name() != c.name || m.Run != c.run || m.Step != 2 || !m.Averaged || !reflect.DeepEqual(&m.Config, want) {
 			t.Errorf("%s: name %s, run %q, step %d, averaged %t, config %+v", c.path, m.Name(), m.Run, m.Step, m.Averaged, m.Config)
 		}
-		if m.Size != want.Size() || m.Schedule.T() != 10 || m.Prediction.String() != "v" || !m.DrawsShapes() {
-			t.Errorf("%s: size %v, T %d, prediction %v, shapes %t", c.path, m.Size, m.Schedule.T(), m.Prediction, m.DrawsShapes())
+		if m.Size != want.Size() || m.Schedule.T() != 10 || m.Parametrization.String() != "v" || !m.DrawsShapes() {
+			t.Errorf("%s: size %v, T %d, prediction %v, shapes %t", c.path, m.Size, m.Schedule.T(), m.Parametrization, m.DrawsShapes())
 		}
 		f, err := checkpoint.Open(dir.Checkpoint(2))
 		if err != nil {
@@ -165,6 +169,51 @@ func TestEvaluateAndScore(t *testing.T) {
 	}
 }
 
+func TestClasses(t *testing.T) {
+	b := newBackend(t)
+	dir, _ := newRun(t, b, "model.classes=5", "sample.sampler=auto", "sample.guidance=2", "sample.guidance_to=0.5")
+	m, err := Open(string(dir), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !slices.Equal(m.Classes, shapes.Classes[:]) {
+		t.Errorf("classes %v, want those of shapes", m.Classes)
+	}
+	if c := m.Sampling(); c.Sampler == sched.Auto || m.Config.Sample.Sampler != sched.Auto {
+		t.Errorf("auto is resolved to %q, and the setting to %q", c.Sampler, m.Config.Sample.Sampler)
+	}
+	const n = 20 // of a network that knows nothing; a few happen to be nearest to their class
+	s, err := m.ShapesScore(context.Background(), graph.EMA, n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := m.Generator()
+	g.Class = func(image int) int { return image % 5 }
+	if err := m.Compile(g, graph.EMA, n); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	asked, images := make([]int, n), []byte(nil)
+	for i := range asked {
+		asked[i] = g.Class(i)
+	}
+	err = g.Draw(context.Background(), n, nil, func(_ int, x []float32) error {
+		images = append(images, picture.ToBytes(x)...)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := eval.Score(images, n, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Asked == nil || *s.Asked != *want.Asked || s.ClassAccuracy == 0 || !(s.Seconds > 0) {
+		t.Errorf("of the asked classes %+v, want %+v; %v s", s.Asked, want.Asked, s.Seconds)
+	}
+}
+
 // damaged is a set of n images, of which some cannot be read.
 type damaged struct {
 	n   int
@@ -179,7 +228,7 @@ func (d damaged) Read(i int, dst []byte) (int, error) {
 		return 0, fmt.Errorf("%d.png: damaged", i)
 	}
 	dst[0] = byte(i)
-	return -1, nil
+	return i, nil
 }
 
 func TestReadableStandsInForDamagedImages(t *testing.T) {
@@ -189,7 +238,7 @@ func TestReadableStandsInForDamagedImages(t *testing.T) {
 	dst := make([]byte, 1)
 	for range 2 { // told once
 		for i, want := range []byte{0, 2, 2, 0} {
-			if err := read(i, dst); err != nil || dst[0] != want {
+			if class, err := read(i, dst); err != nil || dst[0] != want || class != int(want) {
 				t.Errorf("image %d: %d, %v, want image %d", i, dst[0], err, want)
 			}
 		}
@@ -206,7 +255,8 @@ func TestReadableStandsInForDamagedImages(t *testing.T) {
 		"none readable": {damaged{n: 1, bad: map[int]bool{0: true}}, data.Config{MaxSkipped: 9}},
 	} {
 		read := readable(c.ds, c.config, nil)
-		if err := errors.Join(read(0, dst), read(1%c.ds.n, dst)); err == nil {
+		_, first := read(0, dst)
+		if _, second := read(1%c.ds.n, dst); errors.Join(first, second) == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

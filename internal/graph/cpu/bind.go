@@ -109,10 +109,31 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 		}}
 	case graph.PSample:
 		n, size := samples(in[0])
+		if in[0].Eq(in[1]) && op.Kept == 0 && !op.Limited {
+			return simple(func(m operands) func() {
+				prev, x0 := halves(m.out)
+				return e.pSample(n, size, prev, x0, m.f(0), m.f(1), m.in[2].words, m.f(3), op)
+			})
+		}
 		return simple(func(m operands) func() {
-			prev, x0 := halves(m.out)
-			return e.pSample(n, size, prev, x0, m.f(0), m.f(1), m.in[2].words, m.f(3), op)
+			s := reverseStep{
+				wide: wideOf(in[0], in[1]), prev: part(m.out, n*size, 0), x0: part(m.out, n*size, 1),
+				xt: m.f(0), out: m.f(1), keys: m.in[2].words, coefs: m.f(3),
+			}
+			kept := m.in[4:]
+			if op.Limited {
+				s.limits, kept = kept[0].floats, kept[1:]
+			}
+			for i, k := range kept {
+				s.kept, s.keptNew = append(s.kept, k.floats), append(s.keptNew, part(m.out, n*size, 2+i))
+			}
+			return e.pSampleWith(s, op)
 		})
+	case graph.X0Limit:
+		w := wideOf(in[0], in[1])
+		return kernel{w.N * w.D, func(m operands) func() {
+			return e.x0Limit(w, m.out, m.f(0), m.f(1), m.f(2), op.Rank(w.D), m.ws)
+		}}
 	case graph.Dropout:
 		n, size := samples(out)
 		return simple(func(m operands) func() {
@@ -123,12 +144,48 @@ func (e *engine) kernel(op graph.Op, out graph.Shape, in []graph.Shape) kernel {
 			return timestepEmbedding(p, out[0], op.Dim, m.out, m.f(0), op.CosFirst, op.FreqShift)
 		})
 
+	case graph.Embedding:
+		return simple(func(m operands) func() { return e.embedding(out[0], out[1], m.out, m.f(0), m.in[1].words) })
+	case graph.EmbeddingGrad:
+		return simple(func(m operands) func() {
+			return e.embeddingGrad(in[1][0], in[1][1], op.Rows, m.out, m.in[0].words, m.f(1))
+		})
+
+	case graph.Twice:
+		return simple(func(m operands) func() { return twice(p, len(m.out)/2, m.out, m.f(0)) })
+	case graph.Guidance:
+		n, size := samples(out)
+		k := out[len(out)-1]
+		return simple(func(m operands) func() { return e.guidance(n, size/k, k, m.out, m.f(0), m.f(1), op) })
+
 	case graph.SquaredError:
-		n, size := samples(in[0])
+		n, size := samples(in[1])
+		if w := wideOf(in[1], in[0]); w.K != w.C {
+			return simple(func(m operands) func() { return e.squaredErrorWide(w, m.out, m.f(0), m.f(1)) })
+		}
 		return simple(func(m operands) func() { return e.squaredError(n, size, m.out, m.f(0), m.f(1)) })
 	case graph.SquaredErrorGrad:
-		n, size := samples(out)
+		n, size := samples(in[1])
+		if w := wideOf(in[1], in[0]); w.K != w.C {
+			return simple(func(m operands) func() { return e.squaredErrorWideGrad(w, m.out, m.f(0), m.f(1), m.f(2)) })
+		}
 		return simple(func(m operands) func() { return e.squaredErrorGrad(n, size, m.out, m.f(0), m.f(1), m.f(2)) })
+	case graph.VLB:
+		w := wideOf(in[1], in[0])
+		return simple(func(m operands) func() {
+			return e.vlb(boundTerms{w, m.f(0), m.f(1), m.f(2), m.f(3)}, m.out)
+		})
+	case graph.VLBGrad:
+		w := wideOf(in[1], in[0])
+		return simple(func(m operands) func() {
+			return e.vlbGrad(boundTerms{w, m.f(0), m.f(1), m.f(2), m.f(3)}, m.out, m.f(4), op.StopMean)
+		})
+	case graph.Weigh:
+		return simple(func(m operands) func() { return weigh(p, len(m.out), m.out, m.f(0), m.f(1)) })
+	case graph.PseudoHuber:
+		return simple(func(m operands) func() { return pseudoHuber(p, len(m.out), op.C, m.out, m.f(0)) })
+	case graph.PseudoHuberGrad:
+		return simple(func(m operands) func() { return pseudoHuberGrad(p, len(m.out), op.C, m.out, m.f(0), m.f(1)) })
 	case graph.Mean:
 		return simple(func(m operands) func() { return mean(p, in[0][0], m.out, m.f(0)) })
 	case graph.MeanGrad:
@@ -148,6 +205,9 @@ func halves(packed []float32) (first, second []float32) {
 	half := len(packed) / 2
 	return packed[:half], packed[half:]
 }
+
+// part is the i-th of the values of so many elements packed in [...].
+func part(packed []float32, size, i int) []float32 { return packed[i*size : (i+1)*size] }
 
 // image splits [N,H,W,C] into images, pixels and channels.
 func image(s graph.Shape) (n, pixels, c int) { return s[0], s[1] * s[2], s[3] }

@@ -63,8 +63,8 @@ func readPixels(x0 []float32, image []uint8, first, W, C int, mirrored bool) {
 	}
 }
 
-// pSample computes graph.PSample for N samples of D values: prev and x0 from xt,
-// out, keys [N, 4] and coefficients.
+// pSample computes graph.PSample for N samples of D values, where nothing but the
+// plain step is asked: prev and x0 from xt, out, keys [N, 4] and coefficients.
 func (e *engine) pSample(N, D int, prev, x0, xt, out []float32, keys []uint32, coefs []float32, op graph.PSample) func() {
 	return forSamples(e.pool, N, D, randomGrain, func(n, from, to int) {
 		c := (*[graph.PSampleCoefs]float32)(coefs)
@@ -88,6 +88,126 @@ func (e *engine) pSample(N, D int, prev, x0, xt, out []float32, keys []uint32, c
 			prev[i], x0[i] = y, start
 		}
 	})
+}
+
+// wide is where a network's output for images [N, D] of C channels lies in [N, D/C, K],
+// K being C or 2 C, the variances then second.
+type wide struct{ N, D, C, K int }
+
+func wideOf(x, out graph.Shape) wide {
+	n, size := samples(x)
+	return wide{n, size, x[len(x)-1], out[len(out)-1]}
+}
+
+// at is where the output for element i of sample n is.
+func (w wide) at(n, i int) int { return (n*w.D+i)/w.C*w.K + i%w.C }
+
+// next is how far the output for the element after i is from that for i.
+func (w wide) next(i int) int {
+	if (i+1)%w.C == 0 {
+		return w.K - w.C + 1
+	}
+	return 1
+}
+
+// reverseStep are the operands of pSampleWith.
+type reverseStep struct {
+	wide
+	prev, x0, xt, out []float32
+	keys              []uint32    // [N, 4]
+	coefs, limits     []float32   // limits [N], nil for none
+	kept, keptNew     [][]float32 // of [N, D]
+}
+
+// pSampleWith computes all of graph.PSample.
+func (e *engine) pSampleWith(s reverseStep, op graph.PSample) func() {
+	return forSamples(e.pool, s.N, s.D, randomGrain, func(n, from, to int) {
+		c := s.coefs
+		noisy := c[graph.PrevOnNoise] != 0
+		if noisy {
+			sampleKey(s.keys, n, op.Stream).NormalsAt(s.prev[n*s.D+from:n*s.D+to], from)
+		}
+		low, high := float32(math.Inf(-1)), float32(math.Inf(1))
+		divisor := float32(1)
+		switch {
+		case s.limits != nil:
+			low, high, divisor = -s.limits[n], s.limits[n], s.limits[n]
+		case op.Clip:
+			low, high = -1, 1
+		}
+		// log s = middle + reach v
+		middle, reach := (c[graph.LogVarMax]+c[graph.LogVarMin])/4, (c[graph.LogVarMax]-c[graph.LogVarMin])/4
+		at := s.at(n, from)
+		for i := from; i < to; i++ {
+			here := n*s.D + i
+			x, out := s.xt[here], s.out[at]
+			start := c[graph.X0OnXt]*x + c[graph.X0OnOut]*out
+			start += start - start // NaN if not finite, as above
+			start = min(max(start, low), high) / divisor
+			eps := c[graph.EpsOnXt]*x + c[graph.EpsOnOut]*out
+			y := c[graph.PrevOnXt]*x + c[graph.PrevOnX0]*start + c[graph.PrevOnEps]*eps
+			if noisy {
+				noise := c[graph.PrevOnNoise] * s.prev[here]
+				if op.Learned {
+					noise *= float32(math.Exp(float64(middle + reach*s.out[at+s.C])))
+				}
+				y += noise
+			}
+			for j, kept := range s.kept {
+				y += c[op.KeptCoef(j)] * kept[here]
+			}
+			for k, keptNew := range s.keptNew {
+				row := c[op.KeptRow(k):]
+				value := row[0]*x + row[1]*start + row[2]*eps
+				for j, kept := range s.kept {
+					value += row[3+j] * kept[here]
+				}
+				keptNew[here] = value
+			}
+			s.prev[here], s.x0[here] = y, start
+			at += s.next(i)
+		}
+	})
+}
+
+// x0Limit computes graph.X0Limit: limits [N] from xt, out and coefficients. ws holds N D
+// floats.
+func (e *engine) x0Limit(w wide, limits, xt, out, coefs []float32, rank int, ws []float32) func() {
+	return forRange(e.pool, w.N, 1, func(n, _ int) {
+		onXt, onOut := coefs[graph.X0OnXt], coefs[graph.X0OnOut]
+		values := ws[n*w.D : (n+1)*w.D]
+		at := w.at(n, 0)
+		for i, x := range xt[n*w.D : (n+1)*w.D] {
+			x0 := onXt*x + onOut*out[at]
+			values[i] = x0 + (x0 - x0)
+			at += w.next(i)
+		}
+		limits[n] = max(smallest(values, rank), 1)
+	})
+}
+
+// smallest is the value at a place of the magnitudes of values sorted upwards, NaN the
+// largest. Of numbers without sign the order is that of their bits: they are counted by
+// eight bits at a time, from the highest, of those that agree with what is known.
+func smallest(values []float32, rank int) float32 {
+	const sign = 1 << 31
+	var known, mask uint32
+	for shift := 24; shift >= 0; shift -= 8 {
+		var counts [256]int
+		for _, v := range values {
+			if bits := math.Float32bits(v) &^ sign; bits&mask == known {
+				counts[bits>>shift&0xff]++
+			}
+		}
+		digit := 0
+		for rank >= counts[digit] {
+			rank -= counts[digit]
+			digit++
+		}
+		known |= uint32(digit) << shift
+		mask |= 0xff << shift
+	}
+	return math.Float32frombits(known)
 }
 
 // sampleKey returns the key of sample n of keys [N, 4]: the seed's low and high

@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"ddpm/internal/graph"
@@ -64,7 +65,7 @@ func TestPSampleKeepsWhatIsNotFinite(t *testing.T) {
 	inf := float32(math.Inf(1))
 	prev, x0 := make([]float32, 4), make([]float32, 4)
 	e.pSample(1, 4, prev, x0, []float32{0, 0, 0, 0}, []float32{inf, -inf, float32(math.NaN()), 3}, []uint32{1, 0, 0, 0},
-		[]float32{0, 1, 0, 0, 0, 1, 0, 0}, graph.PSample{Clip: true})()
+		[]float32{0, 1, 0, 0, 0, 1, 0, 0, 0, 0}, graph.PSample{Clip: true})()
 	for i, finite := range []bool{false, false, false, true} {
 		if (x0[i]-x0[i] == 0) != finite || (prev[i]-prev[i] == 0) != finite {
 			t.Errorf("element %d: x_0 %v and x_prev %v, finite %t", i, x0[i], prev[i], finite)
@@ -73,6 +74,91 @@ func TestPSampleKeepsWhatIsNotFinite(t *testing.T) {
 	if x0[3] != 1 {
 		t.Errorf("x_0 %v, want it clipped to 1", x0[3])
 	}
+}
+
+// Nor does dynamic thresholding, which divides: a value that is not finite counts as the
+// largest of its image.
+func TestLimitsKeepWhatIsNotFinite(t *testing.T) {
+	e := newEngine(1, isa.Detect())
+	defer e.pool.Close()
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	images := graph.Shape{4, 4}
+	xt, out := make([]float32, 16), []float32{inf, 1, 2, 3, -inf, 1, 2, 3, nan, 1, 2, 3, 4, 1, 2, 3}
+	coefs := make([]float32, graph.PSampleCoefs)
+	coefs[graph.X0OnOut], coefs[graph.PrevOnX0] = 1, 1
+	for _, c := range []struct {
+		quantile float64
+		want     [4]float32
+	}{{0.75, [4]float32{3, 3, 3, 3}}, {1, [4]float32{nan, nan, nan, 4}}} {
+		limit := graph.X0Limit{Quantile: c.quantile}
+		limits := make([]float32, 4)
+		k := e.kernel(limit, images[:1], []graph.Shape{images, images, {graph.PSampleCoefs}})
+		k.bind(operands{out: limits, ws: poison(k.workspace), in: []memory{{floats: xt}, {floats: out}, {floats: coefs}}})()
+		step := graph.PSample{Limited: true}
+		result := make([]float32, 32)
+		keys := make([]uint32, 16)
+		k = e.kernel(step, graph.Shape{2, 4, 4}, []graph.Shape{images, images, {4, 4}, {graph.PSampleCoefs}, {4}})
+		k.bind(operands{out: result, in: []memory{{floats: xt}, {floats: out}, {words: keys}, {floats: coefs}, {floats: limits}}})()
+		for n, want := range c.want {
+			if limits[n] != want && (want == want || limits[n] == limits[n]) {
+				t.Errorf("quantile %g: limit %d is %v, want %v", c.quantile, n, limits[n], want)
+			}
+			x0 := result[16+4*n]
+			if finite := n == 3; (x0-x0 == 0) != finite || (result[4*n]-result[4*n] == 0) != finite {
+				t.Errorf("quantile %g, image %d: x_0 %v and x_prev %v", c.quantile, n, x0, result[4*n])
+			}
+		}
+	}
+}
+
+// smallest finds every place among equal values, zeros of both signs and what has no
+// exponent, and does not care for order.
+func TestSmallest(t *testing.T) {
+	inf := float32(math.Inf(1))
+	values := append(gaussian(300, 1), 0, float32(math.Copysign(0, -1)), 1e-44, -1e-44, 1e-38, 1, -1, 1, 3e38, inf, -inf)
+	for i := range 100 {
+		values[i] = float32(i%7) / 4
+	}
+	var sorted []float64
+	for _, v := range values {
+		sorted = append(sorted, math.Abs(float64(v)))
+	}
+	slices.Sort(sorted)
+	for rank, want := range sorted {
+		if got := smallest(values, rank); float64(got) != want {
+			t.Errorf("place %d: %v, want %v", rank, got, want)
+		}
+	}
+	if got := smallest([]float32{float32(math.NaN()), inf, 1}, 2); got == got {
+		t.Errorf("of NaN, infinity and 1 the largest is %v", got)
+	}
+}
+
+// Steps of several tasks an image, which begin at any channel.
+func TestReverseSteps(t *testing.T) {
+	images, outputs := graph.Shape{2, 20, 20, 3}, graph.Shape{2, 20, 20, 6}
+	keys, _ := testKeys(2)
+	for _, c := range []struct {
+		op    graph.PSample
+		shape graph.Shape
+	}{
+		{graph.PSample{Kept: 3}, images},
+		{graph.PSample{Clip: true, Learned: true}, outputs},
+		{graph.PSample{Limited: true, Learned: true, Kept: 2}, outputs},
+	} {
+		coefs := gaussian(c.op.Coefs(), 5)
+		shapes := []graph.Shape{images, c.shape, {2, 4}, {len(coefs)}}
+		values := []any{gaussian(2400, 1), gaussian(c.shape.TotalSize(), 2), keys, coefs}
+		if c.op.Limited {
+			shapes, values = append(shapes, graph.Shape{2}), append(values, []float32{1, 1.5})
+		}
+		for i := range c.op.Kept {
+			shapes, values = append(shapes, images), append(values, gaussian(2400, 10+uint32(i)))
+		}
+		checkOperation(t, c.op, 4e-6, shapes, values...)
+	}
+	x0 := []graph.Shape{images, outputs, {graph.PSampleCoefs}}
+	checkOperation(t, graph.X0Limit{Quantile: 0.99}, 3e-7, x0, gaussian(2400, 1), gaussian(4800, 2), []float32{1, -0.5, 0, 0, 0, 0, 0, 0, 0, 0})
 }
 
 func TestDropout(t *testing.T) {

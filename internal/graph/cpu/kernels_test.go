@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"ddpm/internal/graph"
 	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/rng"
 )
@@ -24,6 +25,40 @@ func bindKernel(k kernel, n int, in ...[]float32) bound {
 		m.in = append(m.in, memory{floats: x})
 	}
 	return bound{[][]float32{m.out}, k.bind(m)}
+}
+
+// checkOperation holds the kernel of an operation against its definition, see
+// checkKernel. Operands are []float32 or []uint32.
+func checkOperation(t *testing.T, op graph.Op, tolerance float64, shapes []graph.Shape, values ...any) {
+	t.Helper()
+	shape, err := op.Infer(shapes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in []graph.Operand
+	var memories []memory
+	for i, v := range values {
+		var m memory
+		data := make([]float64, shapes[i].TotalSize())
+		switch v := v.(type) {
+		case []float32:
+			m.floats = v
+			data = widen(v)
+		case []uint32:
+			m.words = v
+			for j, word := range v {
+				data[j] = float64(word)
+			}
+		}
+		in, memories = append(in, graph.Operand{Shape: shapes[i], Data: data}), append(memories, m)
+	}
+	want := graph.Operand{Shape: shape, Data: make([]float64, shape.TotalSize())}
+	op.Eval(want, in)
+	checkKernel(t, [][]float64{want.Data}, tolerance, func(e *engine) bound {
+		k := e.kernel(op, shape, shapes)
+		m := operands{out: poison(len(want.Data)), in: memories, ws: poison(k.workspace)}
+		return bound{[][]float32{m.out}, k.bind(m)}
+	})
 }
 
 // bindWeights does so for a kernel with weights, operand at, which are

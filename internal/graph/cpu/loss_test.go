@@ -1,6 +1,10 @@
 package cpu
 
-import "testing"
+import (
+	"testing"
+
+	"ddpm/internal/graph"
+)
 
 func TestSquaredError(t *testing.T) {
 	for _, s := range nd {
@@ -25,6 +29,29 @@ func TestSquaredError(t *testing.T) {
 			return e.squaredErrorGrad(N, D, dpred, pred, target, dper)
 		})
 	}
+}
+
+// The channels beyond those of the target cost nothing.
+func TestSquaredErrorWithVariances(t *testing.T) {
+	for _, s := range []graph.Shape{{1, 1}, {3, 5, 7, 2}, {2, 50, 60, 3}} {
+		outputs := s.Clone()
+		outputs[len(s)-1] *= 2
+		n, size := s[0], s.TotalSize()
+		pred, target := gaussian(2*size, 1), gaussian(size, 2)
+		checkOperation(t, graph.SquaredError{}, 2e-7, []graph.Shape{outputs, s}, pred, target)
+		checkOperation(t, graph.SquaredErrorGrad{}, 2e-7, []graph.Shape{outputs, s, {n}}, pred, target, gaussian(n, 3))
+	}
+}
+
+func TestPerImageLosses(t *testing.T) {
+	n := graph.Shape{grain + 1}
+	x, w := gaussian(grain+1, 1), gaussian(grain+1, 2)
+	checkOperation(t, graph.Weigh{}, 1e-7, []graph.Shape{n, n}, x, w)
+	for i := range x {
+		x[i] *= 1e-4 * x[i]
+	}
+	checkOperation(t, graph.PseudoHuber{C: 0.5}, 1e-7, []graph.Shape{n}, x)
+	checkOperation(t, graph.PseudoHuberGrad{C: 0.5}, 1e-7, []graph.Shape{n, n}, x, w)
 }
 
 func TestMean(t *testing.T) {

@@ -16,7 +16,9 @@ func (d *device) diffusion(c call) (kernel, bool) {
 	case graph.QSample:
 		return kernel{launches: func(m operands) []launch { return qSample(op, m) }}, true
 	case graph.PSample:
-		return kernel{launches: func(m operands) []launch { return pSample(op, m) }}, true
+		return kernel{launches: func(m operands) []launch { return pSample(op, m) }}, op.Kept <= mostKept
+	case graph.X0Limit:
+		return kernel{launches: func(m operands) []launch { return x0Limit(op, m) }}, true
 	case graph.Dropout:
 		return kernel{launches: func(m operands) []launch { return dropout(op, m) }}, true
 	case graph.TimestepEmbedding:
@@ -58,13 +60,60 @@ func qSample(op graph.QSample, m operands) []launch {
 	})}
 }
 
+// mostKept is how many kept values p_sample_general takes.
+const mostKept = len(kernels.PSampleGeneralParams{}.Old)
+
 func pSample(op graph.PSample, m operands) []launch {
-	n, size := samples(m.in[0].shape)
-	e := quads(size, m.out, m.in[0], m.in[1])
-	return []launch{quadLaunch("p_sample", n, e, &kernels.PSampleParams{
-		X: values(m.in[0]), Out: values(m.in[1]), Keys: m.in[2].ptr, Coefs: m.in[3].ptr,
-		Result: values(m.out), Total: int64(n * size), Extents: e, Stream: uint32(op.Stream), Clip: flag(op.Clip),
-	})}
+	x, out := m.in[0], m.in[1]
+	n, size := samples(x.shape)
+	if op.Kept == 0 && !op.Learned && !op.Limited && out.shape.Eq(x.shape) {
+		e := quads(size, m.out, x, out)
+		return []launch{quadLaunch("p_sample", n, e, &kernels.PSampleParams{
+			X: values(x), Out: values(out), Keys: m.in[2].ptr, Coefs: m.in[3].ptr,
+			Result: values(m.out), Total: int64(n * size), Extents: e, Stream: uint32(op.Stream), Clip: flag(op.Clip),
+		})}
+	}
+	p := &kernels.PSampleGeneralParams{
+		X: values(x), Out: values(out), Keys: m.in[2].ptr, Coefs: m.in[3].ptr,
+		Result: values(m.out), Total: int64(n * size), Channels: wideChannels(x, out), Stream: uint32(op.Stream),
+		Clip: flag(op.Clip || op.Limited), Learned: flag(op.Learned), Kept: int32(op.Kept),
+	}
+	kept := m.in[4:]
+	if op.Limited {
+		p.Limits, kept = kept[0].ptr, kept[1:]
+	}
+	for i, v := range kept {
+		p.Old[i] = values(v)
+	}
+	whole := append([]tensor{m.out, x}, kept...)
+	if p.Channels.Times == 1 {
+		whole = append(whole, out)
+	}
+	p.Extents = quads(size, whole...)
+	return []launch{quadLaunch("p_sample_general", n, p.Extents, p)}
+}
+
+// wideChannels says where the values of images lie in a network's output of as many
+// channels or more.
+func wideChannels(images, out tensor) kernels.WideChannels {
+	_, narrow := rowsOf(images.shape)
+	_, wide := rowsOf(out.shape)
+	return kernels.WideChannels{Count: fastDivisor(narrow), Times: int32(wide / narrow)}
+}
+
+// limitThreads is the number of threads of x0_limit.
+const limitThreads = 512
+
+func x0Limit(op graph.X0Limit, m operands) []launch {
+	x, out := m.in[0], m.in[1]
+	n, size := samples(x.shape)
+	return []launch{{
+		kernel: "x0_limit", grid: [3]int{n, 1, 1}, block: limitThreads,
+		params: &kernels.X0LimitParams{
+			X: values(x), Out: values(out), Coefs: m.in[2].ptr, Limits: m.out.ptr,
+			Size: int64(size), Channels: wideChannels(x, out), Rank: int32(op.Rank(size)),
+		},
+	}}
 }
 
 func dropout(op graph.Dropout, m operands) []launch {

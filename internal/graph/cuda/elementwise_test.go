@@ -487,6 +487,9 @@ func TestSumsOfASampleDoNotDependOnTheBatch(t *testing.T) {
 				return []value{cut(x), cut(stats), gamma, beta, cut(dy)}
 			}},
 			{graph.SquaredError{}, func(cut func(value) value) []value { return []value{cut(x), cut(dy)} }},
+			{graph.VLB{}, func(cut func(value) value) []value {
+				return []value{cut(x), cut(shifted(dy, 4)), cut(dy), cut(vlbCoefs(3))}
+			}},
 		} {
 			err := d.Do(func() error {
 				batch, err := opTest{op: c.op, in: c.of(func(v value) value { return v })}.compute(d)

@@ -95,6 +95,7 @@ func callOf(op graph.Op, out graph.Shape, in []graph.Shape) call {
 // families are the places to look for the kernel of an operation.
 var families = []func(*device, call) (kernel, bool){
 	(*device).matmul, (*device).attention, (*device).norm, (*device).elementwise, (*device).diffusion, (*device).losses,
+	(*device).bound, (*device).guidance, (*device).embedding,
 }
 
 // kernel finds the kernel of an operation; ok is false if there is none.

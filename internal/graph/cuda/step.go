@@ -23,7 +23,8 @@ type step struct {
 	next    int         // the slot that is staged
 	fixed   kernels.Ptr // AccumulateScalarsParams of the first part and of the others
 	sums    [2][]launch // of their gradients
-	results kernels.Ptr // losses by part, then the gradient's norm
+	results kernels.Ptr // losses by part, the gradient's norm, then each image's loss, if there are any
+	losses  *tensor     // the output of each image's loss, if there is one
 	host    driver.Pinned
 	scalars driver.Pinned
 
@@ -59,10 +60,17 @@ func (b *Backend) LoadStep(plan *graph.Plan, s graph.State, parts int) (graph.St
 // prepare allocates the slots and captures their graphs.
 func (s *step) prepare() (err error) {
 	d := s.device
-	if s.results, err = d.zeroed(4 * (s.parts + 1)); err != nil {
+	bytes := 4 * (s.parts + 1)
+	if r, ok := s.plan.Outputs["losses"]; ok {
+		losses := s.at(r)
+		s.losses = &losses
+		bytes += s.parts * losses.bytes()
+		s.result.Losses = make([]float32, s.parts*losses.len())
+	}
+	if s.results, err = d.zeroed(bytes); err != nil {
 		return err
 	}
-	if s.host, err = d.AllocPinned(4 * (s.parts + 1)); err != nil {
+	if s.host, err = d.AllocPinned(bytes); err != nil {
 		return err
 	}
 	if s.scalars, err = d.AllocPinned(scalarBytes); err != nil {
@@ -138,6 +146,11 @@ func (s *step) queue(from *slot) error {
 		if err := d.stream.Copy(s.results+kernels.Ptr(4*part), loss.ptr, 4); err != nil {
 			return err
 		}
+		if s.losses != nil {
+			if err := d.stream.Copy(s.eachLoss(part), s.losses.ptr, int64(s.losses.bytes())); err != nil {
+				return err
+			}
+		}
 		if s.parts == 1 {
 			continue
 		}
@@ -157,6 +170,11 @@ func (s *step) queue(from *slot) error {
 		return err
 	}
 	return d.stream.Download(s.host, s.results)
+}
+
+// eachLoss is where the results have the losses of a part's images.
+func (s *step) eachLoss(part int) kernels.Ptr {
+	return s.results + kernels.Ptr(4*(s.parts+1)+part*s.losses.bytes())
 }
 
 // Stage copies the inputs of a part to pinned memory and queues their upload, beside
@@ -224,7 +242,7 @@ func (s *step) waitNow() error {
 	if err := s.device.stream.Synchronize(); err != nil {
 		return err
 	}
-	s.result = graph.StepResult{Part: -1, GradNorm: float64(floatIn(s.host[4*s.parts:]))}
+	s.result = graph.StepResult{Part: -1, GradNorm: float64(floatIn(s.host[4*s.parts:])), Losses: s.result.Losses}
 	for part := range s.parts {
 		loss := float64(floatIn(s.host[4*part:]))
 		s.result.Loss += loss / float64(s.parts)
@@ -232,6 +250,7 @@ func (s *step) waitNow() error {
 			s.result.Part, s.result.GradNorm = part, math.NaN()
 		}
 	}
+	copy(driver.Bytes(s.result.Losses), s.host[4*(s.parts+1):])
 	return nil
 }
 

@@ -93,6 +93,16 @@ func (w workload) operations() []opCase {
 	add(graph.PSample{Stream: rng.Ancestral, Clip: true}, image, image, keys(n), normal(graph.PSampleCoefs))
 	add(graph.SquaredError{}, image, image)
 	add(graph.SquaredErrorGrad{}, image, image, normal(n))
+	both := normal(n, h, h, 6) // with variances
+	add(graph.SquaredErrorGrad{}, both, image, normal(n))
+	terms := vlbOperands(true, false, n, h, h, 3)
+	add(graph.VLB{}, terms...)
+	add(graph.VLBGrad{StopMean: true}, append(terms, normal(n))...)
+	multistep := graph.PSample{Stream: rng.Ancestral, Learned: true, Limited: true, Kept: 2}
+	add(multistep, image, both, keys(n), normal(multistep.Coefs()), limits(n), image, image)
+	add(graph.X0Limit{Quantile: 0.995}, image, both, normal(graph.PSampleCoefs))
+	add(graph.Guidance{Channels: 3, Rescale: 0.7}, both, values(3))
+	add(graph.EmbeddingGrad{Rows: 11}, indices(n, 11), normal(n, w.temb))
 	return ops
 }
 
@@ -165,7 +175,7 @@ func shapesGraph(training bool) (*graph.Graph, graph.Feeds, error) {
 	const batch, size = 16, 16
 	b := graph.NewBuilder(graph.Float32)
 	x := b.Input("x", graph.Float32, batch, size, size, 3)
-	out := model.UNet(b, shapes, x, b.Input("t", graph.Float32, batch), nil, 3)
+	out := model.UNet(b, shapes, model.Inputs{X: x, T: b.Input("t", graph.Float32, batch)})
 	feeds := graph.Feeds{"x": normal(batch, size, size, 3).feed(0), "t": timesteps(batch).feed(1)}
 	var loss *graph.Node
 	if training {

@@ -46,10 +46,10 @@ func trainingGraph(config model.Config, batch int) (*graph.Graph, error) {
 	perSample := func(name string) *graph.Node { return b.Input(name, graph.Float32, batch) }
 	xt, target := b.QSample(rng.Noise, images, flip, key,
 		perSample("signal"), perSample("noise"), perSample("target signal"), perSample("target noise"))
-	out := model.UNet(b, config, xt, perSample("t"), key, 3)
+	out := model.UNet(b, config, model.Inputs{X: xt, T: perSample("t"), Keys: key})
 	errs := b.SquaredError(out, target)
 	loss := b.Mean(errs)
-	return b.Finish(loss, map[string]*graph.Node{"out": out, "errors": errs, "loss": loss})
+	return b.Finish(loss, map[string]*graph.Node{"out": out, "losses": errs, "loss": loss})
 }
 
 // trainingFeeds are the inputs of images first to first+batch of a set.
@@ -79,7 +79,7 @@ func trainingFeeds(first, batch int) graph.Feeds {
 func samplingGraph(config model.Config, batch int) (*graph.Graph, error) {
 	b := graph.NewBuilder(graph.Float32)
 	x := b.Input("x", graph.Float32, batch, size, size, 3)
-	out := model.UNet(b, config, x, b.Input("t", graph.Float32, batch), nil, 3)
+	out := model.UNet(b, config, model.Inputs{X: x, T: b.Input("t", graph.Float32, batch)})
 	return b.Finish(nil, map[string]*graph.Node{"out": out})
 }
 

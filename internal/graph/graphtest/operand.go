@@ -1,6 +1,8 @@
 package graphtest
 
 import (
+	"slices"
+
 	"ddpm/internal/graph"
 	"ddpm/internal/rng"
 )
@@ -41,6 +43,34 @@ func values(v ...float32) operand {
 	return operand{graph.Float32, []int{len(v)}, func(rng.Key, int) any { return v }}
 }
 
+// valuesOf are the given ones in a shape.
+func valuesOf(v []float32, shape ...int) operand {
+	return operand{graph.Float32, shape, func(rng.Key, int) any { return slices.Clone(v) }}
+}
+
+// squares are squares of normal values of the given standard deviation.
+func squares(std float32, shape ...int) operand {
+	o := spread(0, std, shape...)
+	fill := o.fill
+	o.fill = func(key rng.Key, n int) any {
+		v := fill(key, n).([]float32)
+		for i := range v {
+			v[i] *= v[i]
+		}
+		return v
+	}
+	return o
+}
+
+// limits are n limits of dynamic thresholding: 1, then more.
+func limits(n int) operand {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = 1 + 0.375*float32(i%3)
+	}
+	return valuesOf(v, n)
+}
+
 // timesteps are n different steps, 0 and 999 among them.
 func timesteps(n int) operand {
 	return operand{graph.Float32, []int{n}, func(_ rng.Key, n int) any {
@@ -69,6 +99,17 @@ func flips(n int) operand {
 		v := make([]float32, n)
 		for i := range v {
 			v[i] = float32(1 - i%2)
+		}
+		return v
+	}}
+}
+
+// indices are n rows of a table of so many, at random and so most of them repeated.
+func indices(n, rows int) operand {
+	return operand{graph.Uint32, []int{n}, func(key rng.Key, n int) any {
+		v := make([]uint32, n)
+		for i := range v {
+			v[i] = key.Block(uint32(i))[0] % uint32(rows)
 		}
 		return v
 	}}

@@ -302,13 +302,177 @@ func opTable() []opCase {
 		}
 	}
 	add(rounding, graph.Dropout{P: 0.3, Stream: rng.Dropout}, normal(1, 33, 33, 24), keys(1))
+	table = append(table, samplerSteps()...)
+	table = append(table, wideLosses()...)
+	table = append(table, guidance()...)
+	for _, s := range [][3]int{{1, 1, 1}, {5, 1, 3}, {6, 3, 4}, {17, 4, 30}, {3, 11, 96}} {
+		n, rows, d := s[0], s[1], s[2]
+		add(exact, graph.Embedding{}, normal(rows, d), indices(n, rows))
+		add(summed, graph.EmbeddingGrad{Rows: rows}, indices(n, rows), normal(n, d))
+	}
 	for _, n := range []int{1, 3, 16} {
 		add(rounding, graph.Mean{}, spread(1, 0.5, n))
 		op := graph.MeanGrad{N: n}
 		special(opCase{op: op, in: []operand{spread(1, 0.5, n)}, tolerance: rounding,
 			build: func(b *graph.Builder, in []*graph.Node) *graph.Node { return b.Apply(op, b.Mean(in[0])) }})
+		add(exact, graph.Weigh{}, normal(n), normal(n))
+		for _, c := range []float64{0.03, 1} {
+			add(rounding, graph.PseudoHuber{C: c}, squares(1, n))
+			add(rounding, graph.PseudoHuberGrad{C: c}, squares(1, n), normal(n))
+		}
+		// The difference of two roots that are almost the same.
+		special(opCase{op: graph.PseudoHuber{C: 0.03}, in: []operand{squares(1e-3, n)}, tolerance: rounding, what: "small"})
 	}
 	return table
+}
+
+// samplerSteps is PSample with what it does beyond the plain step, and X0Limit. The
+// largest images are the work of several tasks, which do not begin at channel 0.
+func samplerSteps() []opCase {
+	var cases []opCase
+	step := func(op graph.PSample, wide bool, s ...int) {
+		op.Stream = rng.Ancestral
+		c := opCase{op: op, in: []operand{normal(s...), output(wide, s), keys(s[0]), normal(op.Coefs())}, tolerance: drawn}
+		if op.Limited {
+			c.in = append(c.in, limits(s[0]))
+		}
+		for range op.Kept {
+			c.in = append(c.in, normal(s...))
+		}
+		cases = append(cases, c)
+	}
+	for _, s := range [][]int{{2, 3}, {3, 5, 7, 2}, {2, 20, 20, 3}} {
+		for kept := range 4 {
+			step(graph.PSample{Kept: kept, Clip: kept == 2}, kept == 0, s...)
+		}
+		step(graph.PSample{Learned: true}, true, s...)
+		step(graph.PSample{Learned: true, Clip: true}, true, s...)
+		step(graph.PSample{Limited: true}, false, s...)
+		step(graph.PSample{Limited: true, Kept: 1}, true, s...)
+		step(graph.PSample{Limited: true, Clip: true, Learned: true, Kept: 3}, true, s...)
+	}
+	for _, s := range [][]int{{1, 1}, {3, 5, 7, 3}, {4, 20, 20, 3}} {
+		for _, wide := range []bool{false, true} {
+			// Of x_0 of standard deviation 1 the median is below 1, the others above.
+			for _, quantile := range []float64{0.5, 0.995, 1} {
+				coefs := make([]float32, graph.PSampleCoefs)
+				coefs[graph.X0OnXt], coefs[graph.X0OnOut] = 0.75, -0.625
+				c := opCase{op: graph.X0Limit{Quantile: quantile}, tolerance: rounding}
+				c.in = []operand{normal(s...), output(wide, s), valuesOf(coefs, len(coefs))}
+				cases = append(cases, c)
+				if quantile == 0.5 {
+					c.what = "large"
+					c.in = slices.Clone(c.in)
+					c.in[0] = spread(3, 4, s...)
+					cases = append(cases, c)
+				}
+			}
+		}
+	}
+	return cases
+}
+
+// output is a network's output for images of a shape, with variances or without.
+func output(wide bool, s []int) operand {
+	if wide {
+		return normal(widened(s)...)
+	}
+	return normal(s...)
+}
+
+// widened is a shape with twice the channels.
+func widened(s []int) []int { return with(s[:len(s)-1], 2*s[len(s)-1]) }
+
+// wideLosses is SquaredError of outputs with variances, and VLB.
+func wideLosses() []opCase {
+	var cases []opCase
+	add := func(what string, tolerance float64, op graph.Op, in ...operand) {
+		cases = append(cases, opCase{op: op, in: in, tolerance: tolerance, what: what})
+	}
+	for _, s := range [][]int{{2, 3}, {3, 5, 7, 3}, {2, 56, 56, 3}} {
+		out := normal(widened(s)...)
+		add("", summed, graph.SquaredError{}, out, normal(s...))
+		add("", rounding, graph.SquaredErrorGrad{}, out, normal(s...), normal(s[0]))
+	}
+	for _, wide := range []bool{false, true} {
+		for _, stop := range []bool{false, true} {
+			for _, s := range [][]int{{1, 1}, {4, 5, 7, 3}, {2, 32, 33, 3}} {
+				add("", summed, graph.VLB{StopMean: stop}, vlbOperands(wide, false, s...)...)
+				add("", summed, graph.VLBGrad{StopMean: stop}, append(vlbOperands(wide, false, s...), normal(s[0]))...)
+			}
+		}
+		s := []int{2, 5, 7, 3}
+		add("floored", summed, graph.VLB{}, vlbOperands(wide, true, s...)...)
+		add("floored", summed, graph.VLBGrad{}, append(vlbOperands(wide, true, s...), normal(s[0]))...)
+	}
+	return cases
+}
+
+// vlbOperands are a network's output, x_t, the target and the coefficients of terms
+// whose x_0 is -1, 0, 1 and in between, in turn. The mean is off by about a standard
+// deviation; if far by so many that the mass of most steps vanishes. Every second image is at
+// t = 0, the second first.
+func vlbOperands(wide, far bool, s ...int) []operand {
+	n, size := s[0], 1
+	for _, d := range s[1:] {
+		size *= d
+	}
+	target := normal(s...).feed(0).([]float32)
+	xt := make([]float32, n*size)
+	coefs := make([]float32, 0, n*graph.VLBCoefs)
+	for i := range n {
+		onXt, onOut := 1+0.5*float32(i/2%2), -0.5-0.25*float32(i%2)
+		for j := range size {
+			at := i*size + j
+			xt[at] = ([]float32{-1, 0.3, 0, 1}[j%4] - onOut*target[at]) / onXt
+		}
+		row := [graph.VLBCoefs]float32{
+			graph.VLBX0OnXt: onXt, graph.VLBX0OnOut: onOut, graph.VLBMeanOnX0: 0.125,
+			graph.VLBLogVarTrue: -4.5, graph.VLBLogVarMin: -4.75, graph.VLBLogVarMax: -3.5 - float32(i%3)/4,
+			graph.VLBDecoder: float32(i % 2),
+		}
+		if far {
+			row[graph.VLBMeanOnX0] = 2
+		}
+		coefs = append(coefs, row[:]...)
+	}
+	return []operand{output(wide, s), valuesOf(xt, s...), valuesOf(target, s...), valuesOf(coefs, n, graph.VLBCoefs)}
+}
+
+// guidance is Twice and Guidance, of all channels or of the first half.
+func guidance() []opCase {
+	var cases []opCase
+	add := func(what string, tolerance float64, op graph.Op, in ...operand) {
+		cases = append(cases, opCase{op: op, in: in, tolerance: tolerance, what: what})
+	}
+	for _, s := range [][]int{{1, 1}, {3, 5}, {3, 5, 7, 3}, {2, 20, 20, 3}} {
+		add("", exact, graph.Twice{}, normal(s...))
+		if len(s) == 2 {
+			continue
+		}
+		both := with(nil, 2*s[0])
+		both = append(both, s[1:]...)
+		for _, channels := range []int{3, 1} {
+			for _, rescale := range []float64{0, 0.7} {
+				op, tolerance := graph.Guidance{Channels: channels, Rescale: rescale}, float64(rounding)
+				if rescale > 0 {
+					tolerance = summed
+				}
+				for _, w := range []float32{1, 3} {
+					add(fmt.Sprint("weight_", w), tolerance, op, normal(both...), values(w))
+				}
+			}
+		}
+		op := graph.Guidance{Channels: 3, Rescale: 0.7}
+		add("offset", summed, op, spread(2, 0.5, widened(both)...), values(3))
+	}
+	// Of opposite outputs nothing is left, in the first of two images.
+	opposite := normal(4, 3, 3, 2).feed(0).([]float32)
+	for i, v := range opposite[:18] {
+		opposite[36+i] = -v
+	}
+	add("nothing", summed, graph.Guidance{Channels: 2, Rescale: 0.7}, valuesOf(opposite, 4, 3, 3, 2), values(0.5))
+	return cases
 }
 
 // with appends to a copy.

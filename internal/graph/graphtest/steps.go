@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 
 	"ddpm/internal/graph"
 	"ddpm/internal/graph/reference"
@@ -20,7 +21,10 @@ func stepCases() []testCase {
 		{"steps/ignore_a_loss_that_is_not_finite", stepNotFinite},
 		{"steps/refuse_wrong_feeds", stepRefusesFeeds},
 		{"steps/do_not_allocate", stepsDoNotAllocate},
-		{"steps/carry_an_output_over", carryOutput},
+		{"steps/without_losses", stepWithoutLosses},
+		{"steps/carry_an_output_over", func(b graph.Backend) error { return carryOutput(b, 0) }},
+		{"steps/carry_kept_values_over", func(b graph.Backend) error { return carryOutput(b, 2) }},
+		{"steps/of_guided_sampling", guidedSampling},
 	}
 }
 
@@ -35,14 +39,30 @@ func (s *loaded) stepper(parts int) (graph.Step, error) {
 	return graph.LoadStep(s.backend, s.plan, s.state, parts)
 }
 
-// stage hands a step its parts, of size images each, from image first on.
+// partFeeds are the inputs of part i of a step, of size images, from image first on.
+func partFeeds(first, i, size int) graph.Feeds { return trainingFeeds((first+i*size)%3, size) }
+
+// stage hands a step its parts.
 func stage(s graph.Step, first, parts, size int) error {
 	for i := range parts {
-		if err := s.Stage(i, trainingFeeds((first+i*size)%3, size)); err != nil {
+		if err := s.Stage(i, partFeeds(first, i, size)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lossesOf are the losses of the parts that stage hands to a step, as a program has them.
+func (s *loaded) lossesOf(first, parts, size int) ([]float32, error) {
+	var losses []float32
+	for i := range parts {
+		outputs, err := s.run(partFeeds(first, i, size))
+		if err != nil {
+			return nil, err
+		}
+		losses = append(losses, outputs["losses"]...)
+	}
+	return losses, nil
 }
 
 // makeSteps compares three steps, the next always staged while one runs, with
@@ -57,7 +77,12 @@ func makeSteps(b graph.Backend, parts int) error {
 		if err != nil {
 			return err
 		}
+		firstLosses, err := p.want.lossesOf(0, parts, 2)
+		if err != nil {
+			return err
+		}
 		wrong := []error{stage(got, 0, parts, 2), stage(want, 0, parts, 2)}
+		var losses, copied []float32
 		for k := range 3 {
 			for _, s := range []graph.Step{got, want} {
 				wrong = append(wrong, s.Start(context.Background(), mildAdam(k+1)))
@@ -65,6 +90,7 @@ func makeSteps(b graph.Backend, parts int) error {
 					wrong = append(wrong, stage(s, k+1, parts, 2))
 				}
 			}
+			wrong = append(wrong, sameBits("losses of the step before, while the next runs", losses, copied))
 			have, err := got.Wait()
 			must, err2 := want.Wait()
 			if err := errors.Join(append(wrong, err, err2)...); err != nil {
@@ -74,6 +100,12 @@ func makeSteps(b graph.Backend, parts int) error {
 			if math.Abs(have.Loss-must.Loss) > predicted.of(b)*must.Loss || math.Abs(have.GradNorm-must.GradNorm) > within*must.GradNorm || have.Part != -1 {
 				wrong = append(wrong, fmt.Errorf("step %d: %+v, want %+v", k+1, have, must))
 			}
+			if k == 0 {
+				must.Losses = firstLosses
+			}
+			shape := graph.Shape{parts, 2}
+			wrong = append(wrong, compare(fmt.Sprintf("losses of step %d", k+1), shape, have.Losses, must.Losses, predicted.of(b), 0))
+			losses, copied = have.Losses, slices.Clone(have.Losses)
 		}
 		for _, a := range []graph.Arena{graph.Params, graph.EMA, graph.AdamM} {
 			wrong = append(wrong, p.compareArena(a, gradients, vanishing))
@@ -111,6 +143,7 @@ func stepsAsPrograms(b graph.Backend) error {
 				if float32(r.Loss) != outputs["loss"][0] || r.GradNorm != norm {
 					wrong = append(wrong, fmt.Errorf("step %d: %+v, a program gives loss %v and norm %v", k+1, r, outputs["loss"][0], norm))
 				}
+				wrong = append(wrong, sameBits("losses", r.Losses, outputs["losses"]))
 				for _, a := range arenas {
 					have, err := whole.got.read(a)
 					want, err2 := apart.got.read(a)
@@ -220,21 +253,56 @@ func stepsDoNotAllocate(b graph.Backend) error {
 	})
 }
 
-// carryOutput makes steps of the reverse process, whose images stay on the device
-// in between.
-func carryOutput(b graph.Backend) error {
-	g, err := model.Reverse(first, model.Size{Height: size, Width: size, Channels: 3}, 2, true)
+// stepWithoutLosses makes a step of a graph that has no output of them.
+func stepWithoutLosses(b graph.Backend) error {
+	builder := graph.NewBuilder(graph.Float32)
+	w := builder.Param("w", graph.Vector, graph.Init{}, 5)
+	loss := builder.Mean(builder.SquaredError(w, builder.Input("target", graph.Float32, 5)))
+	g, err := builder.Finish(loss, map[string]*graph.Node{"loss": loss})
+	if err != nil {
+		return err
+	}
+	return withPair(b, g, nil, func(p *pair) error {
+		step, err := p.got.stepper(1)
+		if err != nil {
+			return err
+		}
+		feeds := graph.Feeds{"target": []float32{1, 1, 1, 1, 1}}
+		if err := errors.Join(step.Stage(0, feeds), step.Start(context.Background(), mildAdam(1))); err != nil {
+			return err
+		}
+		r, err := step.Wait()
+		if err == nil && (r.Losses != nil || r.Loss != 1 || r.Part != -1) {
+			err = fmt.Errorf("%+v, want a loss of 1 and no losses", r)
+		}
+		return errors.Join(err, step.Close())
+	})
+}
+
+// sampled is the size of the images that networks of package graphtest sample.
+var sampled = model.Size{Height: size, Width: size, Channels: 3}
+
+// carryOutput makes steps of the reverse process, whose images and kept values stay on
+// the device in between.
+func carryOutput(b graph.Backend, kept int) error {
+	g, err := model.Reverse(first, sampled, 2, model.Sampling{Clip: true, Kept: kept})
 	if err != nil {
 		return err
 	}
 	return withPair(b, g, weightsOf(g.Layout), func(p *pair) error {
 		feeds := graph.Feeds{
 			"x": normal(2, size, size, 3).feed(1), "t": timesteps(2).feed(2), "keys": keys(2).feed(3),
-			"coefs": []float32{1.1, -0.4, 0.1, 0.9, 0.5, 0.4, 0.1, 0.2},
+			"coefs": reverseCoefs(kept),
+		}
+		for i := range kept {
+			feeds[model.KeptName(i)] = normal(2, size, size, 3).feed(4 + i)
 		}
 		wrong := []error{p.compareRun(feeds, predicted)}
 		for range 2 {
 			feeds["x"] = graph.FromOutput("x_prev")
+			for i := range kept {
+				feeds[model.KeptName(i)] = graph.FromOutput(model.KeptName(i))
+			}
 			wrong = append(wrong, p.compareRun(feeds, predicted))
 		}
 		feeds["x"] = graph.FromOutput("nonesuch")
@@ -242,5 +310,42 @@ func carryOutput(b graph.Backend) error {
 			wrong = append(wrong, errors.New("an input fed from an output that the graph does not have is not an error"))
 		}
 		return errors.Join(wrong...)
+	})
+}
+
+// reverseCoefs are coefficients that keep images and kept values about where they are.
+func reverseCoefs(kept int) []float32 {
+	op := graph.PSample{Kept: kept}
+	coefs := make([]float32, op.Coefs())
+	copy(coefs, []float32{1.1, -0.4, 0.1, 0.9, 0.5, 0.4, 0.1, 0.2, -3, -1})
+	for i := range kept {
+		coefs[op.KeptCoef(i)] = 0.25 - 0.5*float32(i)
+		row := coefs[op.KeptRow(i):]
+		row[0], row[1], row[2] = 0.1, 0.7*float32(1-i), -0.2
+		row[3+i], row[3+(i+1)%kept] = 0.25, 0.75
+	}
+	return coefs
+}
+
+// guidedSampling makes a step of everything that sampling can do: of a network with
+// classes and variances, guided, limited, with kept values.
+func guidedSampling(b graph.Backend) error {
+	config := first
+	config.Classes, config.LearnSigma = 4, true
+	g, err := model.Reverse(config, sampled, 2, model.Sampling{
+		Quantile: 0.9, Learned: true, Kept: 1, Guided: true, Rescale: 0.7,
+	})
+	if err != nil {
+		return err
+	}
+	return withPair(b, g, weightsOf(g.Layout), func(p *pair) error {
+		feeds := graph.Feeds{
+			"x": normal(2, size, size, 3).feed(1), "t": []float32{700, 20, 700, 20}, "keys": keys(2).feed(3),
+			"class": []uint32{3, 0, 4, 4}, "guidance": []float32{1.5}, "coefs": reverseCoefs(1),
+			"kept0": normal(2, size, size, 3).feed(4),
+		}
+		wrong := []error{p.compareRun(feeds, predicted)}
+		feeds["x"], feeds["kept0"] = graph.FromOutput("x_prev"), graph.FromOutput("kept0")
+		return errors.Join(append(wrong, p.compareRun(feeds, predicted))...)
 	})
 }

@@ -274,6 +274,26 @@ type EmbeddingParams struct {
 	_         [4]byte
 }
 
+// EmbeddingRowsGradParams is the struct in embedding.cu: 32 bytes.
+type EmbeddingRowsGradParams struct {
+	Index  Ptr
+	Dy     Ptr
+	Dtable Ptr
+	Count  int32
+	Width  int32
+}
+
+// EmbeddingRowsParams is the struct in embedding.cu: 48 bytes.
+type EmbeddingRowsParams struct {
+	Table Ptr
+	Index Ptr
+	Out   Ptr
+	Width FastDivisor
+	Rows  uint32
+	Total int32
+	_     [4]byte
+}
+
 // FastDivisor is the struct in numeric.h: 12 bytes.
 type FastDivisor struct {
 	Divisor    uint32
@@ -287,6 +307,20 @@ type GradNormParams struct {
 	Norm  Ptr
 	Count int32
 	_     [4]byte
+}
+
+// GuidanceParams is the struct in guide.cu: 96 bytes.
+type GuidanceParams struct {
+	Both     Values
+	W        Ptr
+	Scales   Ptr
+	Out      Values
+	Total    int64
+	Extents  QuadExtents
+	Channels FastDivisor
+	Guided   int32
+	R        float32
+	Count    float32
 }
 
 // JoinParams is the struct in resample.cu: 80 bytes.
@@ -401,6 +435,24 @@ type NormStatsParams struct {
 	Epsilon float32
 }
 
+// PSampleGeneralParams is the struct in diffuse.cu: 176 bytes.
+type PSampleGeneralParams struct {
+	X        Values
+	Out      Values
+	Keys     Ptr
+	Coefs    Ptr
+	Limits   Ptr
+	Old      [3]Values
+	Result   Values
+	Total    int64
+	Extents  QuadExtents
+	Channels WideChannels
+	Stream   uint32
+	Clip     int32
+	Learned  int32
+	Kept     int32
+}
+
 // PSampleParams is the struct in diffuse.cu: 96 bytes.
 type PSampleParams struct {
 	X       Values
@@ -412,6 +464,15 @@ type PSampleParams struct {
 	Extents QuadExtents
 	Stream  uint32
 	Clip    int32
+}
+
+// PerSampleParams is the struct in loss.cu: 32 bytes.
+type PerSampleParams struct {
+	X   Ptr
+	Y   Ptr
+	Out Ptr
+	N   int32
+	C   float32
 }
 
 // QSampleParams is the struct in diffuse.cu: 128 bytes.
@@ -448,26 +509,29 @@ type RowSumsParams struct {
 	_       [4]byte
 }
 
-// SquaredErrorGradParams is the struct in loss.cu: 80 bytes.
+// SquaredErrorGradParams is the struct in loss.cu: 96 bytes.
 type SquaredErrorGradParams struct {
 	Pred    Values
 	Target  Values
 	Derror  Ptr
 	Dpred   Values
 	Extents QuadExtents
+	Wide    FastDivisor
+	Narrow  int32
 	Scale   float32
 	_       [4]byte
 }
 
-// SquaredErrorParams is the struct in loss.cu: 72 bytes.
+// SquaredErrorParams is the struct in loss.cu: 88 bytes.
 type SquaredErrorParams struct {
-	Pred    Values
-	Target  Values
-	Out     Ptr
-	Extents QuadExtents
-	Chunk   int64
-	Chunks  int32
-	Divisor float32
+	Pred     Values
+	Target   Values
+	Out      Ptr
+	Extents  QuadExtents
+	Chunk    int64
+	Chunks   int32
+	Divisor  float32
+	Channels WideChannels
 }
 
 // SquaresParams is the struct in optimizer.cu: 24 bytes.
@@ -631,6 +695,42 @@ type Values struct {
 	_    [4]byte
 }
 
+// VlbParams is the struct in vlb.cu: 136 bytes.
+type VlbParams struct {
+	Out      Values
+	X        Values
+	Target   Values
+	Coefs    Ptr
+	Terms    Ptr
+	Derror   Ptr
+	Dout     Values
+	Size     int64
+	Chunk    int64
+	Channels WideChannels
+	Chunks   int32
+	StopMean int32
+	Scale    float32
+	_        [4]byte
+}
+
+// WideChannels is the struct in quads.h: 16 bytes.
+type WideChannels struct {
+	Count FastDivisor
+	Times int32
+}
+
+// X0LimitParams is the struct in diffuse.cu: 80 bytes.
+type X0LimitParams struct {
+	X        Values
+	Out      Values
+	Coefs    Ptr
+	Limits   Ptr
+	Size     int64
+	Channels WideChannels
+	Rank     int32
+	_        [4]byte
+}
+
 // table lists every kernel by name.
 var table = []Kernel{
 	{Name: "accumulate", Set: "sm_80", Module: "optimizer", Params: reflect.TypeFor[AccumulateParams]()},
@@ -719,7 +819,11 @@ var table = []Kernel{
 	{Name: "dropout_any", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
 	{Name: "dropout_bf16", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
 	{Name: "dropout_f32", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[DropoutParams]()},
+	{Name: "embedding_rows", Set: "sm_80", Module: "embedding", Params: reflect.TypeFor[EmbeddingRowsParams]()},
+	{Name: "embedding_rows_grad", Set: "sm_80", Module: "embedding", Params: reflect.TypeFor[EmbeddingRowsGradParams]()},
 	{Name: "grad_norm", Set: "sm_80", Module: "optimizer", Params: reflect.TypeFor[GradNormParams]()},
+	{Name: "guidance", Set: "sm_80", Module: "guide", Params: reflect.TypeFor[GuidanceParams]()},
+	{Name: "guidance_scale", Set: "sm_80", Module: "guide", Params: reflect.TypeFor[GuidanceParams]()},
 	{Name: "join_any", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
 	{Name: "join_bf16", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
 	{Name: "join_f32", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[JoinParams]()},
@@ -753,10 +857,15 @@ var table = []Kernel{
 	{Name: "norm_stats_found", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormFoundParams]()},
 	{Name: "norm_stats_merge", Set: "sm_80", Module: "groupnorm", Params: reflect.TypeFor[NormStatsParams]()},
 	{Name: "p_sample", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[PSampleParams]()},
+	{Name: "p_sample_general", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[PSampleGeneralParams]()},
+	{Name: "pseudo_huber", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[PerSampleParams]()},
+	{Name: "pseudo_huber_grad", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[PerSampleParams]()},
 	{Name: "q_sample", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[QSampleParams]()},
 	{Name: "row_sums", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[RowSumsParams]()},
 	{Name: "squared_error", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[SquaredErrorParams]()},
 	{Name: "squared_error_grad", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[SquaredErrorGradParams]()},
+	{Name: "squared_error_grad_wide", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[SquaredErrorGradParams]()},
+	{Name: "squared_error_wide", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[SquaredErrorParams]()},
 	{Name: "sum_columns_any", Set: "sm_80", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
 	{Name: "sum_columns_bf16", Set: "sm_80", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
 	{Name: "sum_columns_f32", Set: "sm_80", Module: "reduce", Params: reflect.TypeFor[SumColumnsParams]()},
@@ -783,4 +892,8 @@ var table = []Kernel{
 	{Name: "upsample_grad_any", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
 	{Name: "upsample_grad_bf16", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
 	{Name: "upsample_grad_f32", Set: "sm_80", Module: "resample", Params: reflect.TypeFor[DoubleParams]()},
+	{Name: "vlb", Set: "sm_80", Module: "vlb", Params: reflect.TypeFor[VlbParams]()},
+	{Name: "vlb_grad", Set: "sm_80", Module: "vlb", Params: reflect.TypeFor[VlbParams]()},
+	{Name: "weigh", Set: "sm_80", Module: "loss", Params: reflect.TypeFor[PerSampleParams]()},
+	{Name: "x0_limit", Set: "sm_80", Module: "diffuse", Params: reflect.TypeFor[X0LimitParams]()},
 }

@@ -57,3 +57,30 @@ DEV void store_quad(const QuadExtents& e, const Quad& q, const Values& x, i64 of
     }
   }
 }
+
+// WideChannels: count channels of a pixel, in a tensor that has times as many: 1 or 2.
+struct WideChannels {
+  FastDivisor count;
+  int times;
+};
+
+// wide_place is where the counterpart of value i of a sample lies in the wide tensor, among the first count channels of
+// its pixel; the sample begins at value begin of the narrow one.
+DEV i64 wide_place(const WideChannels& w, i64 begin, u32 i) {
+  const u32 channel = w.times == 1 ? 0 : remainder(i, w.count);
+  return (begin + i - channel) * w.times + channel;
+}
+
+// load_wide_quad loads the counterparts of the values of q, or what lies offset channels further on. extents are those
+// of the narrow tensor.
+DEV void load_wide_quad(const QuadExtents& e, const WideChannels& w, const Quad& q, const Values& x, i64 offset,
+                        float v[4]) {
+  if (w.times == 1) {
+    load_quad(e, q, x, v);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    v[i] = i < q.count ? load_any(x.data, wide_place(w, q.at - q.first, (u32)q.first + i) + offset, x.bf16) : 0;
+  }
+}

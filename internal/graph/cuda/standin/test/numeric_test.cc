@@ -97,6 +97,94 @@ static bool check_sincos() {
   return report("sincos_2pi, absolute", error, 1.2e-7);
 }
 
+static bool check_growth() {
+  Worst first, second;
+  for (u64 bits = 0; bits <= 0xffffffffu; bits += 977) {
+    const float x = as_float((u32)bits);
+    const double d = x;
+    // Below, the square is no normal number.
+    if (!(std::abs(d) > 1e-18 && d < 88)) {
+      continue;
+    }
+    double rest = expm1(d) - d;
+    if (std::abs(d) < 1) {
+      rest = 0;
+      double term = d * d / 2;
+      for (int k = 3; k < 25; k++) {
+        rest += term;
+        term *= d / k;
+      }
+    }
+    const Growth g = growth(x);
+    first.see(ulps(g.first, expm1(d)), d);
+    second.see(ulps(g.second, rest), d);
+  }
+  bool ok = report("growth, e^x - 1, ulp", first, 3);
+  return report("growth, e^x - 1 - x, ulp", second, 6) && ok;
+}
+
+static double density(double z) { return exp(-0.5 * z * z) / sqrt(2 * 3.14159265358979323846); }
+static double tail(double z) { return 0.5 * erfc(z / sqrt(2.0)); }
+
+static bool check_normal() {
+  Worst bell, tails, beyond, mass_above, means_above;
+  for (int i = 0; i < 1500000; i++) {
+    const float x = i * 1e-5f;
+    if (x < 13) {
+      bell.see(ulps(normal_bell(x), exp(-0.5 * (double)x * x)), x);
+    }
+    x < 12.8f ? tails.see(ulps(normal_tail(x), tail(x)), x) : beyond.see(std::abs(normal_tail(x) - tail(x)), x);
+  }
+  for (int i = 0; i < 200000; i++) {
+    const float x = -8 + i * 7.5e-5f;
+    const double mass = tail(x), mean = density(x) / mass;
+    if (mass > 1e-12) {
+      const NormalPart part = normal_above(x);
+      mass_above.see(std::abs(part.mass / mass - 1), x);
+      means_above.see(std::abs(part.mean - mean) / (1 + mean), x);
+      means_above.see(std::abs(part.square - x * mean) / (1 + std::abs(x * mean)), x);
+    }
+  }
+  // Half widths of a thousandth to seven.
+  Worst mass_within, mass_middle, means_within;
+  for (int i = 0; i < 1600; i++) {
+    for (int j = 0; j < 180; j++) {
+      const float m = -8 + i * 0.01f, h = expf(-7 + j * 0.05f);
+      const double a = std::abs((double)m) + h, b = std::abs((double)m) - h;
+      // By parts of a thirty-second at most, with Gauss's rule of three points.
+      const int parts = 64 + (int)(32 * (a - b));
+      double mass = 0, mean = 0, square = 0;
+      for (int k = 0; k < parts; k++) {
+        const double half = (a - b) / parts / 2, middle = b + (2 * k + 1) * half;
+        for (int node = -1; node <= 1; node++) {
+          const double z = middle + node * half * sqrt(0.6);
+          const double weight = (node ? 5.0 : 8.0) / 9 * half * density(z);
+          mass += weight;
+          mean += weight * z;
+          square += weight * (z * z - 1);
+        }
+      }
+      if (mass < 1e-12) {
+        continue;
+      }
+      const NormalPart part = normal_within(m, h);
+      mean /= m < 0 ? -mass : mass;
+      square /= mass;
+      (std::abs(m) < 2 ? mass_middle : mass_within).see(std::abs(part.mass / mass - 1), m);
+      means_within.see(std::abs(part.mean - mean) / (1 + std::abs(mean)), m);
+      means_within.see(std::abs(part.square - square) / (1 + std::abs(square)), m);
+    }
+  }
+  bool ok = report("normal_bell, ulp", bell, 4);
+  ok = report("normal_tail, ulp", tails, 6) && ok;
+  ok = report("normal_tail beyond 12.8, absolute", beyond, 2e-44) && ok;
+  ok = report("normal_above, mass, relative", mass_above, 4e-7) && ok;
+  ok = report("normal_above, means, of 1 or more", means_above, 4e-7) && ok;
+  ok = report("normal_within, mass, relative", mass_within, 6e-6) && ok;
+  ok = report("normal_within near 0, mass, relative", mass_middle, 1e-6) && ok;
+  return report("normal_within, means, of 1 or more", means_within, 8e-7) && ok;
+}
+
 static bool check_special_values() {
   const float inf = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -121,6 +209,16 @@ static bool check_special_values() {
   ok = is("silu_slope(1e30)", silu_slope(1e30f), 1) && ok;
   ok = is("silu_slope(-1e30)", silu_slope(-1e30f), -0.0f) && ok;
   ok = is("silu_slope(NaN)", silu_slope(nan), nan) && ok;
+  ok = is("growth(0)", growth(0).second, 0) && ok;
+  ok = is("growth(NaN)", growth(nan).first, nan) && ok;
+  ok = is("growth(-inf)", growth(-inf).first, -1) && ok;
+  ok = is("normal_tail(0)", normal_tail(0), 0.5f) && ok;
+  ok = is("normal_tail(NaN)", normal_tail(nan), nan) && ok;
+  ok = is("normal_above(-inf)", normal_above(-inf).mass, 1) && ok;
+  ok = is("normal_above(NaN)", normal_above(nan).mass, nan) && ok;
+  ok = is("normal_within(0, inf)", normal_within(0, inf).mass, 1) && ok;
+  ok = is("normal_within(NaN, 1)", normal_within(nan, 1).mass, nan) && ok;
+  ok = is("normal_within(NaN, 0.01)", normal_within(nan, 0.01f).mean, nan) && ok;
   sincos_2pi(0.25f, &s, &c);
   ok = is("sine of a quarter turn", s, 1) && ok;
   sincos_2pi(0.5f, &s, &c);
@@ -163,6 +261,8 @@ static bool check_division() {
 int main() {
   bool ok = check_functions();
   ok = check_sincos() && ok;
+  ok = check_growth() && ok;
+  ok = check_normal() && ok;
   ok = check_special_values() && ok;
   ok = check_division() && ok;
   printf("%s\n", ok ? "ok" : "FAILED");
