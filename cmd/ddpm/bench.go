@@ -86,7 +86,7 @@ type benchCommand struct {
 var began = time.Now()
 
 func (b *benchCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
-	r, err := b.load(config.Options{Config: b.config})
+	r, err := b.loadRun()
 	if err != nil {
 		return err
 	}

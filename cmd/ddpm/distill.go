@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,12 +34,13 @@ train, sample and distill are those of --config, the preset ` + distillPreset + 
 
 distill.method consistency makes a consistency model, for 1 to 4 steps of the sampler
 consistency; progressive halves the steps of ddim in stages. With distill.guidance the
-student of a teacher with classes learns what the teacher draws guided, and needs no guidance.
+student of a teacher with classes learns what the teacher draws guided, and needs no guidance;
+where and how is as in the teacher's sample.guidance_from, _to and _rescale.
 
 The run is like one of ddpm train, its checkpoints, pictures, Ctrl-C and --resume too.
 Its checkpoints hold the teacher's weights: --resume does not need the teacher.`,
 		Example: `  ddpm distill --from runs/shapes
-  ddpm distill --from runs/shapes --set distill.method=progressive --set distill.stage_steps=1000
+  ddpm distill --from runs/shapes --set distill.method=progressive
   ddpm distill --from runs/cifar-cond --set distill.guidance=2 --out runs/cifar-fast
   ddpm distill --resume`,
 		Args: noArgument,
@@ -88,7 +88,7 @@ func (d *distillCommand) assign() (a assignment, err error) {
 	case d.from == "":
 		return a, fmt.Errorf("--from is missing: name the teacher, as in --from %s", filepath.Join(runs.Root, config.DefaultPreset))
 	}
-	teacher, weights, err := readTeacher(d.from)
+	teacher, weights, classes, err := readTeacher(d.from)
 	if err != nil {
 		return a, err
 	}
@@ -100,37 +100,41 @@ func (d *distillCommand) assign() (a assignment, err error) {
 	if err != nil {
 		return a, err
 	}
-	a = assignment{Resolved: r, dir: d.folder(r), teacher: weights}
+	if w := r.Distill.Guidance; w != 1 && teacher.Train.ClassDropout == 0 {
+		return a, fmt.Errorf("distill.guidance %g: want 1: the teacher was trained with train.class_dropout 0, and knows no images without a class (%s)",
+			w, r.Origins["distill.guidance"])
+	}
+	a = assignment{Resolved: r, dir: d.folder(r), teacher: weights, classes: classes}
 	if err := enrol(r, teacher, d.from); err != nil {
 		return a, err
 	}
 	return a, runs.Vacant(string(a.dir))
 }
 
-// readTeacher reads the configuration and the averaged weights of a trained model. The processor will do:
+// readTeacher reads the configuration, the averaged weights and the classes of a trained model. The processor will do:
 // the run's own device need not hold them twice.
-func readTeacher(path string) (c *config.Config, weights []float32, err error) {
+func readTeacher(path string) (c *config.Config, weights []float32, classes []string, err error) {
 	b, _, err := graph.Open("cpu", graph.Options{Threads: 1})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	m, err := trained.Open(path, b)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the teacher: %w", err)
+		return nil, nil, nil, fmt.Errorf("the teacher: %w", err)
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	if m.Config.Diffusion.Consistency {
-		return nil, nil, fmt.Errorf("the teacher %s is a consistency model: name the model it was distilled from, %s", path, m.Config.Distill.Teacher)
+		return nil, nil, nil, fmt.Errorf("the teacher %s is a consistency model: name the model it was distilled from, %s", path, m.Config.Distill.Teacher)
 	}
 	weights = make([]float32, m.State.Layout().Size)
-	return &m.Config, weights, m.State.Read(graph.EMA, weights)
+	return &m.Config, weights, m.Classes, m.State.Read(graph.EMA, weights)
 }
 
 // own are the keys of model and diffusion in which a student may differ from its teacher.
 var own = []string{"model.dropout", "model.conv", "diffusion.consistency"}
 
-// enrol completes the configuration of a student: what follows from its teacher and from the method.
+// enrol completes the configuration of a student with its teacher, and compares both.
 func enrol(r *config.Resolved, teacher *config.Config, path string) error {
 	method := r.Distill.Method
 	if method == distill.None {
@@ -144,23 +148,5 @@ func enrol(r *config.Resolved, teacher *config.Config, path string) error {
 		}
 	}
 	r.Distill.Teacher = path
-	r.Diffusion.Consistency = method == distill.Consistency
-	steps, err := 4, error(nil)
-	sampler := "consistency"
-	if method == distill.Progressive {
-		sampler = "ddim"
-		if steps, err = r.Distill.Steps(r.Diffusion.T, r.Train.Steps); err != nil {
-			return err
-		}
-	}
-	for _, s := range []struct{ key, value string }{
-		{"sample.sampler", sampler}, {"sample.spacing", "trailing"}, {"sample.steps", strconv.Itoa(steps)},
-	} {
-		if r.Origins[s.key] == config.OriginDefault {
-			if err := r.Set(s.key, s.value, "distill.method "+method); err != nil {
-				return err
-			}
-		}
-	}
 	return r.Validate()
 }

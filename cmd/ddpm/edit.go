@@ -8,6 +8,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -29,7 +30,11 @@ type editing struct {
 
 	ends []float32 // what interpolate names
 	trip roundTrip // of them
+	next []string  // flags that decode what invert finds, but for those that were given
 }
+
+// written are the names of what a folder of samples has besides them, which are not read as images.
+var written = []string{gridName, trajectoryName}
 
 func (e *editing) add(f *pflag.FlagSet) {
 	f.StringVar(&e.init, "init", "", "image, or folder of images, to draw over")
@@ -62,6 +67,14 @@ func (e editing) String() string {
 
 // checkEditing refuses flags that make no sense together.
 func (s *sampleCommand) checkEditing() error {
+	for _, text := range []struct{ flag, value string }{
+		{"run", s.path}, {"class", s.className}, {"out", s.out}, {"noise", s.noise},
+		{"init", s.init}, {"mask", s.mask}, {"invert", s.invert},
+	} {
+		if s.given(text.flag) && text.value == "" {
+			return fmt.Errorf("--%s \"\": it is empty: give it a value, or leave it out", text.flag)
+		}
+	}
 	var starts []string
 	for _, flag := range []string{"noise", "init", "invert", "interpolate"} {
 		if s.given(flag) {
@@ -92,10 +105,18 @@ func (s *sampleCommand) checkEditing() error {
 		s.n = 8
 	}
 	if s.given("invert") {
-		for _, flag := range []string{"n", "format", "grid", "trajectory"} {
+		for _, flag := range []string{"n", "grid", "trajectory"} {
 			if s.given(flag) {
 				return fmt.Errorf("--%s: --invert writes the noise of the images that it is given, and no images", flag)
 			}
+		}
+		switch {
+		case s.given("seed"):
+			return fmt.Errorf("--seed: --invert finds the noise, and draws none: leave it out")
+		case s.given("out") && filepath.Ext(s.out) != ".safetensors":
+			return fmt.Errorf("--out %s: --invert writes safetensors: want a name ending in .safetensors", s.out)
+		case s.given("format") && s.format != "safetensors":
+			return fmt.Errorf("--format %s: --invert writes safetensors: leave it out", s.format)
 		}
 		s.format = "safetensors"
 	}
@@ -103,21 +124,21 @@ func (s *sampleCommand) checkEditing() error {
 }
 
 // readImages reads what a flag names as the network sees it, [n,H,W,C] in [-1, 1].
-func readImages(flag, path string, m *trained.Model) ([]float32, error) {
-	bytes, err := data.ReadImages(path, m.Size.Width, m.Size.Height, m.Size.Channels)
+func readImages(flag, path string, m *trained.Model) ([]float32, []data.Picture, error) {
+	bytes, files, err := data.ReadImages(path, m.Size.Width, m.Size.Height, m.Size.Channels, written...)
 	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", flag, err)
+		return nil, nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	x := make([]float32, len(bytes))
 	for i, b := range bytes {
 		x[i] = float32(b)/127.5 - 1
 	}
-	return x, nil
+	return x, files, nil
 }
 
 // drawOver has g start from the images of --init, or keep to them outside --mask.
 func (s *sampleCommand) drawOver(m *trained.Model, g *generate.Generator) error {
-	x, err := readImages("init", s.init, m)
+	x, files, err := readImages("init", s.init, m)
 	if err != nil {
 		return err
 	}
@@ -130,12 +151,18 @@ func (s *sampleCommand) drawOver(m *trained.Model, g *generate.Generator) error 
 	if s.mask == "" {
 		return nil
 	}
-	grey, err := data.ReadImages(s.mask, m.Size.Width, m.Size.Height, 1)
+	grey, masks, err := data.ReadImages(s.mask, m.Size.Width, m.Size.Height, 1)
 	if err != nil {
 		return fmt.Errorf("--mask: %w", err)
 	}
-	if len(grey) != m.Size.Width*m.Size.Height {
+	if len(masks) != 1 {
 		return fmt.Errorf("--mask %s: want one image", s.mask)
+	}
+	for _, f := range files { // else the two are cropped to different parts
+		if mask := masks[0]; mask.Width != f.Width || mask.Height != f.Height {
+			return fmt.Errorf("--mask %s: it has %dx%d pixels, and %s has %dx%d: want a mask of the size of the image",
+				s.mask, mask.Width, mask.Height, f.Path, f.Width, f.Height)
+		}
 	}
 	g.Known = &generate.Known{Images: x, Paint: make([]bool, len(grey)), Jump: s.jump, Times: s.times}
 	for i, v := range grey {
@@ -160,6 +187,7 @@ func (s *sampleCommand) fitAuto(m *trained.Model) {
 		c.Sampler, c.Spacing = "euler_ancestral", "trailing"
 	case s.invert != "" || len(s.interpolate) > 0:
 		c.Sampler, c.Spacing = "euler", "trailing"
+		s.next = append(s.next, "--spacing", c.Spacing)
 	}
 }
 
@@ -179,6 +207,11 @@ func (s *sampleCommand) fitInversion(m *trained.Model) error {
 		return fmt.Errorf("--clip: --%s takes x0 as it is predicted: leave it out", flag)
 	case s.given("threshold") && c.Threshold > 0:
 		return fmt.Errorf("--threshold: --%s takes x0 as it is predicted: leave it out", flag)
+	case s.given("eta") && c.Eta > 0:
+		return fmt.Errorf("--eta %g: --%s wants a sampler without noise: want --eta 0", c.Eta, flag)
+	}
+	if c.Threshold > 0 {
+		s.next = append(s.next, "--threshold", "0")
 	}
 	c.Clip, c.Threshold = false, 0
 	return nil
@@ -193,18 +226,18 @@ func (s *sampleCommand) inverse(ctx context.Context, errs io.Writer, m *trained.
 	}
 	defer func() { err = errors.Join(err, v.Network.Close()) }()
 	fmt.Fprintln(errs, "looking for the noise of the images")
-	var bar *progress.Reporter
-	v.OnProgress = func(done, total int) {
-		if bar == nil {
-			bar = progress.New(errs, progress.Options{Total: total})
+	n := len(x) / m.Size.Values()
+	bar := progress.New(errs, progress.Options{Total: n, Unit: "image"})
+	defer bar.Finish()
+	v.OnProgress = func(done, total int) { // all of them go along together
+		status := images(0)
+		status.Part = float64(n) * float64(done) / float64(total)
+		if done == total {
+			status = images(n)
 		}
-		bar.Update(images(done))
+		bar.Update(status)
 	}
-	noise, err = v.Invert(ctx, x)
-	if bar != nil {
-		bar.Finish()
-	}
-	return noise, err
+	return v.Invert(ctx, x)
 }
 
 // encode writes the noise of the images of --invert, and draws them again to see how near they come.
@@ -216,7 +249,7 @@ func (s *sampleCommand) encode(ctx context.Context, out, errs io.Writer, m *trai
 	if err := samples.Vacant(path); err != nil {
 		return err
 	}
-	x, err := readImages("invert", s.invert, m)
+	x, _, err := readImages("invert", s.invert, m)
 	if err != nil {
 		return err
 	}
@@ -242,11 +275,47 @@ func (s *sampleCommand) encode(ctx context.Context, out, errs io.Writer, m *trai
 	if err != nil {
 		return err
 	}
-	row(out, "model", "%s", m.Path)
-	row(out, "device", "%s", m.Device())
+	s.rows(out, m)
 	row(out, "noise", "%s", path)
 	row(out, "round trip", "%v", trip)
+	row(out, "next", "%s", s.decoding(m, path))
 	return nil
+}
+
+// decoding is the command that draws the images of --invert again, in the same way.
+func (s *sampleCommand) decoding(m *trained.Model, noise string) string {
+	c := m.Sampling()
+	words := []string{
+		"ddpm", "sample", "--run", m.Path, "--noise", noise,
+		"--sampler", c.Sampler, "--steps", strconv.Itoa(c.Steps), "--clip=false",
+	}
+	words = append(words, s.next...)
+	if s.class.asked != "" {
+		words = append(words, "--class", s.class.asked)
+	}
+	for _, f := range s.keyFlags {
+		if f.given && !slices.Contains([]string{"sampler", "steps", "clip"}, f.flag) {
+			words = append(words, "--"+f.flag, f.value)
+		}
+	}
+	if !s.ema {
+		words = append(words, "--ema=false")
+	}
+	for i, word := range words {
+		words[i] = quoted(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// quoted is a word as a shell reads it.
+func quoted(word string) string {
+	plain := func(r rune) bool {
+		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_=+./:,@%", r)
+	}
+	if strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return word
 }
 
 // roundTrip is how far images are from those whose noise they were drawn from.
@@ -272,7 +341,7 @@ func (r roundTrip) String() string {
 func (s *sampleCommand) between(ctx context.Context, errs io.Writer, m *trained.Model) ([]float32, error) {
 	values := m.Size.Values()
 	for _, path := range s.interpolate {
-		one, err := readImages("interpolate", path, m)
+		one, _, err := readImages("interpolate", path, m)
 		if err != nil {
 			return nil, err
 		}

@@ -101,11 +101,20 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 	if e.only {
 		return e.score(ctx, out, errs, m)
 	}
+	if T := m.Schedule.T(); e.stride < 1 || e.stride > T {
+		return fmt.Errorf("--stride %d: want 1 (every timestep) to %d", e.stride, T)
+	}
 	ds, err := data.Open(m.Config.Data, data.Test)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ds.Close()) }()
+	if e.images == 0 && ds.Info().Len == 0 {
+		return fmt.Errorf("--images 0: %s is endless: want how many to take", m.Config.Data.Name)
+	}
+	if err := m.Measurable(ds.Info(), e.variance); err != nil {
+		return err
+	}
 
 	s := eval.Summary{Model: m.Path, Step: m.Step, Data: m.Config.Data.Name}
 	if m.Averaged {
@@ -129,14 +138,10 @@ func (e *evalCommand) run(ctx context.Context, out, errs io.Writer) (err error) 
 
 // draw draws images and scores them.
 func (e *evalCommand) draw(ctx context.Context, errs io.Writer, m *trained.Model) (*eval.ShapesScore, error) {
-	weights := graph.Params
-	if m.Averaged {
-		weights = graph.EMA
-	}
 	bar := progress.New(errs, progress.Options{Total: e.samples, Unit: "image"})
 	defer bar.Finish()
 	fmt.Fprintln(errs, "drawing images to score")
-	return m.ShapesScore(ctx, weights, e.samples, func(at generate.Moment) error {
+	return m.ShapesScore(ctx, graph.EMA, e.samples, func(at generate.Moment) error {
 		bar.Update(drawn(at))
 		return nil
 	})
@@ -182,6 +187,9 @@ func (e *evalCommand) change(m *trained.Model) error {
 		size := section == "data" && slices.Contains([]string{"width", "height", "channels"}, name)
 		if size || section != "data" && section != "sample" {
 			return fmt.Errorf("--set %q: the model is fixed: want a key of data or sample, but for the size of the images", entry)
+		}
+		if section == "sample" && strings.HasPrefix(name, "guidance") && m.Config.Model.Classes == 0 {
+			return fmt.Errorf("--set %q: the model knows no classes, which guidance is about", entry)
 		}
 		if err := m.Config.Set(key, value, "--set"); err != nil {
 			return err

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ddpm/internal/config"
 	"ddpm/internal/graph"
 	"ddpm/internal/progress"
 	"ddpm/internal/train"
@@ -89,7 +88,7 @@ type planReport struct {
 const probeTime = 2 * time.Second
 
 func (p *planCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
-	r, err := p.load(config.Options{Config: p.config})
+	r, err := p.loadRun()
 	if err != nil {
 		return err
 	}
@@ -138,7 +137,11 @@ func (r *planReport) print(out io.Writer, plan *train.Plan, timing train.Timing)
 	row(out, "device", "%s", r.Device)
 	row(out, "model", "%d parameters", r.Parameters)
 	row(out, "forward", "%s an image", flops(r.ForwardFlops))
-	row(out, "step", "%s, forward and backward of %d images", flops(r.StepFlops), plan.Train.Batch)
+	of := "forward and backward"
+	if o, ok := plan.Objective.(train.Teaching); ok {
+		of += fmt.Sprintf(" and %d forward passes for targets", o.Forwards(plan.Setup))
+	}
+	row(out, "step", "%s, %s of %d images", flops(r.StepFlops), of, plan.Train.Batch)
 	row(out, "checkpoint", "%s, kept %s", graph.Bytes(r.CheckpointBytes), kept(plan.Train))
 	row(out, "memory", "%s", graph.Bytes(r.TotalMemory))
 	for _, m := range plan.Memory() {

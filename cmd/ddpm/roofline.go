@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"ddpm/internal/bench"
-	"ddpm/internal/config"
 	"ddpm/internal/graph"
 )
 
@@ -109,7 +108,7 @@ type stepPrediction struct {
 
 // predict prints the least time of the steps on a device of such ceilings.
 func (p *planCommand) predict(out io.Writer, c graph.Ceilings) error {
-	r, err := p.load(config.Options{Config: p.config})
+	r, err := p.loadRun()
 	if err != nil {
 		return err
 	}

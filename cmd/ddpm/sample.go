@@ -39,10 +39,12 @@ A model with classes draws images of all of them in turn, or of the one that --c
 names; --guidance makes them more typical of it.
 
 Images can also be made from others, given as files or folders of them, which are
-scaled and cropped as those of a data set are:
+scaled and cropped as those of a data set are. Of a folder, grid.png and trajectory.png
+are left out, so that one with samples can be given:
   --init         draws over them: noises them up to --strength of the way and removes
                  the noise again; with --mask draws anew where the mask is white, keeps
-                 the rest as it is, and goes the whole way unless --strength is given
+                 the rest as it is, and goes the whole way unless --strength is given;
+                 the mask has as many pixels, across and down, as the image
   --invert       finds the noise that they are drawn from and writes it for --noise
   --interpolate  draws images that lead from one to the other
 The last two want a sampler without noise, ddim with --eta 0 or euler, and draw with
@@ -115,6 +117,15 @@ const (
 	trajectoryMoments = 10
 )
 
+// What a folder of samples has besides them.
+const (
+	gridName       = "grid.png"
+	trajectoryName = "trajectory.png"
+)
+
+// pictureSuffixes are those of files that no format writes.
+var pictureSuffixes = []string{".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"}
+
 type sampleCommand struct {
 	keyFlags
 	editing
@@ -138,6 +149,9 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 	}
 	if err := s.checkEditing(); err != nil {
 		return err
+	}
+	if slices.Contains(pictureSuffixes, strings.ToLower(filepath.Ext(s.out))) {
+		return fmt.Errorf("--out %s: PNG files go to a folder: want a name that does not end as an image's", s.out)
 	}
 	if suffix := s.suffix(); suffix != "" && suffix != s.format {
 		return fmt.Errorf("--out %s: --format is %s: want --format %s or another name", s.out, s.format, suffix)
@@ -197,8 +211,7 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 			return err
 		}
 	}
-	row(out, "model", "%s", m.Path)
-	row(out, "device", "%s", m.Device())
+	s.rows(out, m)
 	row(out, "samples", "%s", paths.samples)
 	if s.grid {
 		row(out, "grid", "%s", paths.grid)
@@ -210,6 +223,14 @@ func (s *sampleCommand) run(ctx context.Context, out, errs io.Writer) (err error
 		row(out, "round trip", "%v", s.trip)
 	}
 	return nil
+}
+
+// rows says what draws, on what, and how.
+func (s *sampleCommand) rows(out io.Writer, m *trained.Model) {
+	c := m.Sampling()
+	row(out, "model", "%s", m.Path)
+	row(out, "device", "%s", m.Device())
+	row(out, "sampler", "%s, %s, %s", c.Sampler, c.Spacing, counted(c.Steps, "step"))
 }
 
 func (s *sampleCommand) weights() graph.Arena {
@@ -242,6 +263,9 @@ func (s *sampleCommand) fit(m *trained.Model) error {
 	}
 	if m.Config.Sample.Sampler == sched.Auto && s.given("spacing") {
 		return fmt.Errorf("--spacing: the sampler auto chooses the spacing too: leave it out, or name a sampler")
+	}
+	if s.given("clip") && s.given("threshold") && c.Clip && c.Threshold > 0 {
+		return fmt.Errorf("--threshold %g and --clip: one takes the place of the other: leave one out", c.Threshold)
 	}
 	s.fitAuto(m)
 	if s.class, err = classesOf(s.className, m); err != nil {
@@ -297,7 +321,7 @@ func (s *sampleCommand) open(m *trained.Model) (samples.Writer, outputs, error) 
 		p.samples = samples.Unused(s.defaultOut(m))
 	}
 	if s.format == "png" {
-		p.grid, p.trajectory = filepath.Join(p.samples, "grid.png"), filepath.Join(p.samples, "trajectory.png")
+		p.grid, p.trajectory = filepath.Join(p.samples, gridName), filepath.Join(p.samples, trajectoryName)
 	} else {
 		base := strings.TrimSuffix(p.samples, filepath.Ext(p.samples))
 		p.grid, p.trajectory = base+"-grid.png", base+"-trajectory.png"

@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +61,7 @@ func runScripts(t *testing.T, dir string, passed []string) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"same": same, "await": await, "signal": send, "code": code,
 			"truncate": truncate, "corrupt": corrupt, "pngs": pngs,
-			"noise": noise, "tensor": tensor, "weights": weights, "mask": mask, "samehalf": sameHalf,
+			"noise": noise, "tensor": tensor, "weights": weights, "mask": mask, "samehalf": sameHalf, "near": near,
 		},
 	})
 }
@@ -231,4 +232,28 @@ func weights(ts *testscript.TestScript, _ bool, args []string) {
 		tensors = append(tensors, safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: info.Shape, Float32: values})
 	}
 	ts.Check(safetensors.WriteFile(ts.MkAbs(args[1]), map[string]string{"format": "pt"}, tensors))
+}
+
+// near compares the tensors samples of two files: near A B TOLERANCE.
+func near(ts *testscript.TestScript, _ bool, args []string) {
+	wantArgs(ts, args, "near A B TOLERANCE")
+	tolerance, err := strconv.ParseFloat(args[2], 64)
+	ts.Check(err)
+	read := func(name string) []float32 {
+		f, err := safetensors.Open(ts.MkAbs(name))
+		ts.Check(err)
+		defer f.Close()
+		values, err := f.ReadFloat32("samples")
+		ts.Check(err)
+		return values
+	}
+	a, b := read(args[0]), read(args[1])
+	if len(a) != len(b) {
+		ts.Fatalf("%d values and %d", len(a), len(b))
+	}
+	for i, v := range a {
+		if d := math.Abs(float64(v - b[i])); !(d <= tolerance) {
+			ts.Fatalf("value %d is %g and %g", i, v, b[i])
+		}
+	}
 }

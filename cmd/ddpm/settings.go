@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ddpm/internal/config"
+	"ddpm/internal/distill"
 	"ddpm/internal/graph"
 )
 
@@ -28,14 +29,31 @@ func (s *settings) add(f *pflag.FlagSet) {
 // load resolves the configuration: defaults, file, environment, --set, flags.
 func (s *settings) load(file config.Options) (*config.Resolved, error) {
 	file.Set, file.Environ = s.set, os.Environ()
+	err := s.apply(func(key, value, origin string) error {
+		file.Flags = append(file.Flags, config.Flag{Key: key, Value: value, Origin: origin})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	r, err := config.Load(file)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.apply(r.Set); err != nil {
-		return nil, err
+	if origin := r.Origins["distill.teacher"]; origin == config.OriginSet || strings.HasPrefix(origin, "env ") {
+		return nil, fmt.Errorf("distill.teacher %s: ddpm distill --from names the teacher (%s)", r.Distill.Teacher, origin)
 	}
-	return r, r.Validate()
+	return r, nil
+}
+
+// loadRun is load, but for students without a teacher, whose network is not known.
+func (s *settings) loadRun() (*config.Resolved, error) {
+	r, err := s.load(config.Options{Config: s.config})
+	if err == nil && r.Distill.Method != distill.None && r.Distill.Teacher == "" {
+		return nil, fmt.Errorf("distill.method %s: the network is the teacher's, which %s does not name: use ddpm distill --from RUN --dry-run",
+			r.Distill.Method, r.Source)
+	}
+	return r, err
 }
 
 // keyFlags are flags that are short for keys of the configuration.

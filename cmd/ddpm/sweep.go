@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"ddpm/internal/eval"
+	"ddpm/internal/files"
 	"ddpm/internal/generate"
 	"ddpm/internal/graph"
 	"ddpm/internal/picture"
@@ -29,7 +32,7 @@ func newSweep() *cobra.Command {
 		Long: `Draw images of a shapes model with every sampler, or the ones that --sampler lists, at
 several numbers of network calls, and print the score of each and the seconds it takes to
 draw a thousand images. Everything else is as the model's configuration says; all draws start
-from the same noise. --plot draws the scores.`,
+from the same noise. --plot draws the scores. A sweep that is stopped prints what it has.`,
 		Example: `  ddpm sweep
   ddpm sweep --run runs/shapes --sampler ddim,unipc --steps 5,10,20 -n 1000
   ddpm sweep --spacing trailing,logsnr,karras --plot samplers.png`,
@@ -74,10 +77,8 @@ func (s *sweepCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	if s.n < 1 || s.n > maxImages {
 		return fmt.Errorf("-n %d: want 1 to %d", s.n, maxImages)
 	}
-	if s.plot != "" {
-		if err := samples.Vacant(s.plot); err != nil {
-			return err
-		}
+	if err := s.checkPlot(); err != nil {
+		return err
 	}
 	m, closeModel, err := openModel(errs, s.path, s.keyFlags)
 	if err != nil {
@@ -90,36 +91,70 @@ func (s *sweepCommand) run(ctx context.Context, out, errs io.Writer) (err error)
 	if err := s.choose(m); err != nil {
 		return err
 	}
-	total := len(s.samplers) * len(s.spacings) * len(s.steps)
-	bar := progress.New(errs, progress.Options{Total: total * s.n, Unit: "image"})
-	var results []sweepResult
+	results, err := s.drawAll(ctx, errs, m)
+	if len(results) > 0 { // what there is, also of a sweep that was stopped
+		if s.json {
+			err = errors.Join(err, json.NewEncoder(out).Encode(results))
+		} else {
+			err = errors.Join(err, s.print(out, results))
+		}
+	}
+	if err != nil || s.plot == "" {
+		return err
+	}
+	name := m.Name()
+	if m.Run != "" {
+		name = filepath.Base(string(m.Run))
+	}
+	return picture.Sweep(s.plot, name+": quality by sampler", "score", s.series(results))
+}
+
+// drawAll scores images of all samplers. After an error it returns the results until then.
+func (s *sweepCommand) drawAll(ctx context.Context, errs io.Writer, m *trained.Model) (results []sweepResult, err error) {
+	calls := 0 // of the network, for an image of each sampler
+	for _, steps := range s.steps {
+		calls += len(s.samplers) * len(s.spacings) * steps
+	}
+	bar := progress.New(errs, progress.Options{Total: calls * s.n, Unit: "call"})
+	defer bar.Finish()
+	done := 0
 	for _, sampler := range s.samplers {
 		for _, spacing := range s.spacings {
 			for _, steps := range s.steps {
 				score, err := s.draw(ctx, m, sampler, spacing, steps, func(at generate.Moment) error {
 					status := drawn(at)
-					status.Step += len(results) * s.n
-					bar.Update(status)
+					bar.Update(images(done + steps*status.Step + int(float64(steps)*status.Part)))
 					return nil
 				})
-				if err != nil {
-					bar.Finish()
-					return fmt.Errorf("%s, %s, %d steps: %w", sampler, spacing, steps, err)
+				if ctx.Err() != nil {
+					return results, context.Cause(ctx)
 				}
+				if err != nil {
+					return results, fmt.Errorf("%s, %s, %d steps: %w", sampler, spacing, steps, err)
+				}
+				done += s.n * steps
 				results = append(results, sweepResult{sampler, spacing, steps, *score})
 			}
 		}
 	}
-	bar.Finish()
-	if s.plot != "" {
-		if err := picture.Sweep(s.plot, m.Name()+": quality by sampler", "score", s.series(results)); err != nil {
-			return err
-		}
+	return results, nil
+}
+
+// checkPlot makes sure that the picture can be written before there is one.
+func (s *sweepCommand) checkPlot() error {
+	if s.plot == "" {
+		return nil
 	}
-	if s.json {
-		return json.NewEncoder(out).Encode(results)
+	if filepath.Ext(s.plot) != ".png" {
+		return fmt.Errorf("--plot %s: want a name that ends in .png", s.plot)
 	}
-	return s.print(out, results)
+	if err := samples.Vacant(s.plot); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.plot), 0o777); err != nil {
+		return fmt.Errorf("--plot %s: cannot make its folder: %w", s.plot, files.Cause(err))
+	}
+	return nil
 }
 
 // choose fills in what the user left open and checks the rest.
@@ -131,11 +166,13 @@ func (s *sweepCommand) choose(m *trained.Model) error {
 			}
 		}
 	}
+	s.samplers, s.spacings = distinct(s.samplers), distinct(s.spacings)
 	if s.spacings == nil {
 		s.spacings = []string{m.Config.Sample.Spacing}
 	}
 	s.steps = slices.DeleteFunc(s.steps, func(steps int) bool { return steps > m.Schedule.T() })
 	slices.Sort(s.steps)
+	s.steps = slices.Compact(s.steps)
 	if len(s.steps) == 0 {
 		return fmt.Errorf("--steps: the model has only %d timesteps: want fewer steps", m.Schedule.T())
 	}
@@ -153,17 +190,23 @@ func (s *sweepCommand) choose(m *trained.Model) error {
 	return nil
 }
 
+// distinct leaves out what was named before.
+func distinct(names []string) []string {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
+}
+
 // draw scores images of one sampler.
 func (s *sweepCommand) draw(ctx context.Context, m *trained.Model, sampler, spacing string, steps int, onMoment func(generate.Moment) error) (*eval.ShapesScore, error) {
 	configured := m.Config.Sample
 	defer func() { m.Config.Sample = configured }()
 	c := &m.Config.Sample
 	c.Sampler, c.Spacing, c.Steps = sampler, spacing, steps
-	weights := graph.Params
-	if m.Averaged {
-		weights = graph.EMA
-	}
-	return m.ShapesScore(ctx, weights, s.n, onMoment)
+	return m.ShapesScore(ctx, graph.EMA, s.n, onMoment)
 }
 
 // name tells the rows apart.
@@ -182,7 +225,7 @@ func (s *sweepCommand) print(out io.Writer, results []sweepResult) error {
 	for _, steps := range s.steps {
 		fmt.Fprintf(table, "\t%d", steps)
 	}
-	for row := range slices.Chunk(results, len(s.steps)) {
+	for row := range slices.Chunk(results, len(s.steps)) { // the last may be short
 		fmt.Fprintf(table, "\n%s", s.name(row[0]))
 		for _, r := range row {
 			fmt.Fprintf(table, "\t%.1f (%.3g)", r.Score.Score, r.Score.Seconds)

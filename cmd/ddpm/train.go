@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ type assignment struct {
 	dir     runs.Dir
 	changes []config.Change // in what a resumed run differs from its checkpoint
 	teacher []float32       // weights that a student starts from; nil where there is none, or it is resumed
+	classes []string        // that the teacher knows; nil if it does not say
 }
 
 func (t *trainCommand) run(ctx context.Context, out, errs io.Writer) error {
@@ -114,6 +116,10 @@ func (t *trainCommand) make(ctx context.Context, out, errs io.Writer, a assignme
 	}
 	defer func() { err = errors.Join(err, job.Close()) }()
 
+	if has := job.Info().Classes; r.Model.Classes > 0 && a.classes != nil && !slices.Equal(a.classes, has) {
+		return fmt.Errorf("data.path %q: the teacher learned the classes %s, this data set has %s: distil it with its own",
+			r.Data.Path, strings.Join(a.classes, ", "), strings.Join(has, ", "))
+	}
 	if job.At.Step > r.Train.Steps {
 		return fmt.Errorf("train.steps %d: %s has made %d steps already: want more", r.Train.Steps, dir, job.At.Step)
 	}
@@ -146,7 +152,11 @@ func (t *trainCommand) make(ctx context.Context, out, errs io.Writer, a assignme
 	job.Progress.Finish()
 	var stopped *train.Stopped
 	if errors.As(err, &stopped) {
-		return fmt.Errorf("%w: checkpoint written; resume with: ddpm train --resume --out %s", stopped, dir)
+		command := "train"
+		if r.Distill.Method != distill.None {
+			command = "distill"
+		}
+		return fmt.Errorf("%w: checkpoint written; resume with: ddpm %s --resume --out %s", stopped, command, dir)
 	}
 	if err != nil {
 		return err
@@ -200,9 +210,13 @@ func (t *trainCommand) resolve() (a assignment, err error) {
 	}
 	switch {
 	case a.Resolved == nil:
-		a.Resolved, err = t.load(config.Options{Config: path, Text: []byte(f.Config)})
+		a.Resolved, err = t.load(config.Options{Config: path, Text: []byte(f.Config), Saved: saved})
 	case saved.Distill.Method != distill.None:
-		if a.Resolved, err = t.load(config.Options{Config: t.config, Teacher: saved}); err == nil {
+		// A student's own network is its teacher's, but for guidance.
+		teacher := *saved
+		teacher.Sample.GuidanceFrom, teacher.Sample.GuidanceTo = saved.Distill.GuidanceFrom, saved.Distill.GuidanceTo
+		teacher.Sample.GuidanceRescale = saved.Distill.GuidanceRescale
+		if a.Resolved, err = t.load(config.Options{Config: t.config, Teacher: &teacher}); err == nil {
 			err = enrol(a.Resolved, saved, saved.Distill.Teacher)
 		}
 	}

@@ -84,7 +84,7 @@ type wayReport struct {
 }
 
 func (t *tuneCommand) run(ctx context.Context, out, errs io.Writer) (err error) {
-	r, err := t.load(config.Options{Config: t.config})
+	r, err := t.loadRun()
 	if err != nil {
 		return err
 	}

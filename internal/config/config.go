@@ -151,7 +151,8 @@ func Default() Config {
 			Skip:        250,
 			Target:      "averaged",
 			StartSteps:  64,
-			StageSteps:  10_000,
+			StageSteps:  20_000,
+			GuidanceTo:  1,
 		},
 	}
 }
@@ -163,12 +164,14 @@ func (c *Config) checkDistill() error {
 	}
 	student := c.Distill.Method == distill.Consistency
 	switch {
+	case student && !c.Diffusion.Consistency:
+		return fmt.Errorf("diffusion.consistency false: want true with distill.method consistency, which makes consistency models")
 	case c.Diffusion.Consistency && !student:
 		return fmt.Errorf("diffusion.consistency true: want distill.method consistency: ddpm distill makes such models")
 	case c.Sample.Sampler == "consistency" && !c.Diffusion.Consistency && !student:
 		return fmt.Errorf("sample.sampler consistency: want a consistency model, as ddpm distill makes them; for this one dpmpp_2m draws in few steps")
 	}
-	return c.Distill.Check(c.Model, c.Diffusion, c.Train)
+	return c.Distill.Check(c.Model, c.Diffusion, c.Train, c.Sample.SamplerConfig)
 }
 
 // Validate checks every value and the sections against each other. An error
@@ -206,6 +209,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Sample.Variance == sched.Learned.String() && !c.Model.LearnSigma {
 		return fmt.Errorf("sample.variance %s: want a model with model.learn_sigma, which predicts variances, or a fixed variance", c.Sample.Variance)
+	}
+	if c.Sample.Guidance != 1 && c.Model.Classes > 0 && c.Train.ClassDropout == 0 {
+		return fmt.Errorf("sample.guidance %g: want 1 with train.class_dropout 0, which trains no network without a class for guidance to lead away from", c.Sample.Guidance)
 	}
 	if c.Sample.Batch < 1 || c.Sample.Batch > train.MaxImages {
 		return fmt.Errorf("sample.batch %d: want 1 to %d", c.Sample.Batch, train.MaxImages)

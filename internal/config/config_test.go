@@ -88,7 +88,7 @@ var other = map[string]string{
 	"sample.threshold": "0.995", "sample.guidance": "3", "sample.guidance_from": "0.1", "sample.guidance_to": "0.9",
 	"sample.guidance_rescale": "0.7",
 
-	"distill.method": "progressive", "distill.teacher": "runs/my shapes", "distill.guidance": "2", "distill.loss": "l2",
+	"distill.method": "progressive", "distill.teacher": "runs/my shapes", "distill.guidance": "2", "distill.guidance_from": "0.1", "distill.guidance_to": "0.9", "distill.guidance_rescale": "0.5", "distill.loss": "l2",
 	"distill.huber_c": "0.1", "distill.solver": "heun", "distill.solver_steps": "4", "distill.nodes": "4", "distill.skip": "50", "distill.target": "current",
 	"distill.start_steps": "16", "distill.stage_steps": "500",
 }

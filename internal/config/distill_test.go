@@ -26,7 +26,14 @@ func TestDistillErrors(t *testing.T) {
 		{"distill.method=progressive diffusion.prediction=eps", "distill.method progressive: want a teacher that predicts v or x0"},
 		{"distill.method=progressive distill.start_steps=1001", "distill.start_steps 1001: want at most 1000 (diffusion.t)"},
 		{"distill.method=progressive distill.stage_steps=30000", "distill.stage_steps 30000: want a divisor of train.steps 100000"},
-		{"distill.method=progressive distill.start_steps=64 distill.stage_steps=10000", "distill.start_steps 64: want a multiple of 2^10, as it is halved train.steps / distill.stage_steps = 10 times"},
+		{"distill.method=progressive distill.start_steps=64 distill.stage_steps=10000", "distill.start_steps 64: it can be halved 6 times, and train.steps 100000 make 10 stages of distill.stage_steps 10000: want fewer, longer stages"},
+		{"distill.guidance_from=2", "distill.guidance_from 2: want 0 to 1 (--set)"},
+		{"distill.guidance_from=0.5 distill.guidance_to=0.4", "distill.guidance_to 0.4: want distill.guidance_from (0.5) to 1"},
+		{"distill.guidance_rescale=2", "distill.guidance_rescale 2: want 0 to 1 (--set)"},
+		{"distill.method=consistency distill.nodes=7 sample.steps=4", "sample.steps 4: want a divisor of distill.nodes 7, as the student learns at no other t (sample.steps from --set, distill.nodes from --set)"},
+		{"distill.method=consistency distill.nodes=8 sample.steps=4 sample.spacing=leading", "sample.spacing leading: want trailing with distill.nodes 8"},
+		{"distill.method=consistency diffusion.consistency=false", "diffusion.consistency false: want true with distill.method consistency"},
+		{"model.classes=5 train.class_dropout=0 sample.guidance=2", "sample.guidance 2: want 1 with train.class_dropout 0, which trains no network without a class for guidance to lead away from"},
 		{"diffusion.consistency=true", "diffusion.consistency true: want distill.method consistency: ddpm distill makes such models"},
 		{"sample.sampler=consistency", "sample.sampler consistency: want a consistency model, as ddpm distill makes them"},
 	} {
@@ -58,7 +65,9 @@ func TestInheritance(t *testing.T) {
 	if r.Model.Channels != 32 || r.Diffusion.T != 500 || r.Data.Path != "new" || r.Data.Workers != 1 {
 		t.Errorf("%+v", r.Config)
 	}
-	if defaults := Default(); r.Train != defaults.Train || r.Sample != defaults.Sample {
+	defaults := Default()
+	defaults.Sample.Sampler, defaults.Sample.Steps = "consistency", 4
+	if r.Train != defaults.Train || r.Sample != defaults.Sample || !r.Diffusion.Consistency {
 		t.Errorf("the student has its teacher's %+v, %+v", r.Train, r.Sample)
 	}
 	for key, want := range map[string]string{
@@ -71,5 +80,57 @@ func TestInheritance(t *testing.T) {
 	_, err := Load(Options{Teacher: &teacher, Config: write(t, "c.yaml", "distill: {method: consistency, skip: 500}\n")})
 	if err == nil || !strings.Contains(err.Error(), "want 1 to 499") || !strings.Contains(err.Error(), "diffusion.t from the teacher") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What nothing sets follows from the method and from what the network predicts.
+func TestFollowers(t *testing.T) {
+	small := Default()
+	small.Diffusion.T, small.Sample.GuidanceFrom, small.Sample.GuidanceTo, small.Sample.GuidanceRescale = 20, 0.2, 0.7, 0.5
+	for _, c := range []struct {
+		options                    Options
+		sampler, spacing, variance string
+		steps                      int
+	}{
+		{Options{Teacher: &small, Config: "shapes-distill", Set: []string{"distill.skip=5"}}, "consistency", "trailing", "fixed_large", 4},
+		{Options{Config: "shapes-distill", Set: []string{"distill.nodes=7"}}, "consistency", "trailing", "fixed_large", 7},
+		{Options{Config: "shapes-distill", Set: []string{"distill.method=progressive"}}, "ddim", "trailing", "fixed_large", 1},
+		{Options{Config: "shapes-distill", Set: []string{"distill.method=progressive", "sample.steps=9"}}, "ddim", "trailing", "fixed_large", 9},
+		{Options{
+			Config: "shapes-distill", Set: []string{"distill.method=progressive", "distill.stage_steps=10"},
+			Flags: []Flag{{"train.steps", "20", "--steps"}},
+		}, "ddim", "trailing", "fixed_large", 16},
+		{Options{Config: write(t, "c.yaml", "distill: {method: progressive}\n")}, "ddim", "trailing", "fixed_large", 2},
+		{Options{Config: write(t, "d.yaml", "diffusion: {consistency: false}\ndistill: {method: consistency}\n")}, "consistency", "trailing", "fixed_large", 4},
+		{Options{Set: []string{"model.learn_sigma=true", "train.loss=hybrid"}}, "ddim", "trailing", "learned", 50},
+		{Options{Set: []string{"model.learn_sigma=true", "train.loss=hybrid", "sample.variance=fixed_small"}}, "ddim", "trailing", "fixed_small", 50},
+	} {
+		r := load(t, c.options)
+		if s := r.Sample; s.Sampler != c.sampler || s.Spacing != c.spacing || s.Variance != c.variance || s.Steps != c.steps {
+			t.Errorf("%+v: %+v", c.options, s)
+		}
+		if d := r.Distill; c.options.Teacher != nil && (d.GuidanceFrom != 0.2 || d.GuidanceTo != 0.7 || d.GuidanceRescale != 0.5) {
+			t.Errorf("guidance %+v", d)
+		}
+	}
+
+	// What is wrong is what was set, not what would follow from it.
+	_, err := Load(Options{Config: write(t, "e.yaml", "diffusion: {t: 40}\ndistill: {method: progressive, start_steps: 24}\n")})
+	if err == nil || !strings.Contains(err.Error(), "distill.start_steps 24: it can be halved 3 times, and train.steps 100000 make 5 stages of distill.stage_steps 20000") {
+		t.Errorf("error %v", err)
+	}
+
+	// A run that goes on for longer has more stages, and so draws in fewer steps, unless it was told otherwise.
+	for _, c := range []struct {
+		set  []string
+		want int
+	}{{nil, 8}, {[]string{"sample.steps=9"}, 9}} {
+		saved := load(t, Options{Config: "shapes-distill", Set: append(c.set, "distill.method=progressive", "distill.stage_steps=10", "train.steps=20")})
+		r := load(t, Options{
+			Config: "saved", Text: Marshal(&saved.Config), Saved: &saved.Config, Flags: []Flag{{"train.steps", "30", "--steps"}},
+		})
+		if r.Sample.Steps != c.want {
+			t.Errorf("%v: a run that goes on draws in %d steps, want %d", c.set, r.Sample.Steps, c.want)
+		}
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -16,6 +18,8 @@ import (
 	"github.com/spf13/viper"
 
 	"ddpm/configs"
+	"ddpm/internal/distill"
+	"ddpm/internal/sched"
 )
 
 // Where a value came from, in Resolved.Origins and at the end of errors. Files
@@ -42,12 +46,19 @@ type Options struct {
 	Config  string   // path, or name of a file in configs/ or of a preset, with or without .yaml; "" is DefaultPreset
 	Text    []byte   // the YAML itself, where it is not in a file of its own: Config is then only its name
 	Set     []string // key=value, the later one wins
+	Flags   []Flag   // that are short for keys; they win
 	Environ []string // as os.Environ returns it; empty values do not count
 
 	// Teacher, if not nil, says what data, model and diffusion are by default: those that a
-	// student has of its teacher.
+	// student has of its teacher, and with them how far the teacher is guided.
 	Teacher *Config
+	// Saved, if not nil, is the configuration in Text, of a run that goes on. What follows in it from
+	// other keys follows anew.
+	Saved *Config
 }
+
+// Flag is a value that a flag of the command line gives a key; Origin is the flag, such as "--steps".
+type Flag struct{ Key, Value, Origin string }
 
 // Resolved is a valid configuration and where each value came from.
 type Resolved struct {
@@ -58,7 +69,7 @@ type Resolved struct {
 }
 
 // Load resolves and validates the configuration of a run. Later sources win:
-// defaults, file, environment, --set.
+// defaults, file, environment, --set, flags.
 func Load(options Options) (*Resolved, error) {
 	file := &file{baseName(options.Config), options.Config, options.Text}
 	if options.Text == nil {
@@ -78,15 +89,54 @@ func Load(options Options) (*Resolved, error) {
 	if err := stack.addSet(options.Set); err != nil {
 		return nil, err
 	}
+	for _, f := range options.Flags {
+		if err := stack.override(f.Key, f.Value, f.Origin); err != nil {
+			return nil, err
+		}
+	}
 	config, err := stack.unmarshal()
 	if err != nil {
 		return nil, err
 	}
 	r := &Resolved{Config: *config, Origins: stack.origins, Name: file.name, Source: file.source}
+	if options.Saved != nil {
+		for _, f := range followers(options.Saved) {
+			if f.Value == format(reflect.ValueOf(leafOf[f.Key].get(options.Saved))) && strings.HasPrefix(r.Origins[f.Key], file.source+":") {
+				r.Origins[f.Key] = OriginDefault
+			}
+		}
+	}
+	for _, f := range followers(&r.Config) {
+		origin := r.Origins[f.Key]
+		// A whole configuration, such as that of the teacher's run, says what its network is.
+		whole := f.Key == "diffusion.consistency" && origin != OriginSet
+		if origin == OriginDefault || origin == OriginTeacher || whole {
+			if err := r.Set(f.Key, f.Value, f.Origin); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// followers are keys whose default follows from others, with that default.
+func followers(c *Config) []Flag {
+	if c.Distill.Method == distill.None {
+		if c.Model.LearnSigma {
+			return []Flag{{"sample.variance", sched.Learned.String(), "model.learn_sigma"}}
+		}
+		return nil
+	}
+	method := "distill.method " + c.Distill.Method
+	all := []Flag{{"diffusion.consistency", strconv.FormatBool(c.Distill.Method == distill.Consistency), method}}
+	if sampler, spacing, steps, ok := c.Distill.Sampling(c.Diffusion.T, c.Train.Steps); ok {
+		all = append(all,
+			Flag{"sample.sampler", sampler, method}, Flag{"sample.spacing", spacing, method}, Flag{"sample.steps", strconv.Itoa(steps), method})
+	}
+	return all
 }
 
 // Parse reads the YAML that Marshal wrote. Keys that are missing, because an
@@ -162,6 +212,10 @@ func (s *layers) inherit(teacher *Config) {
 	for _, l := range leaves {
 		if teacher != nil && slices.Contains([]string{"data", "model", "diffusion"}, l.section) {
 			s.viper.SetDefault(l.key, l.get(teacher))
+			s.origins[l.key] = OriginTeacher
+		}
+		if name, guides := strings.CutPrefix(l.key, "distill.guidance_"); guides && teacher != nil {
+			s.viper.SetDefault(l.key, leafOf["sample.guidance_"+name].get(teacher))
 			s.origins[l.key] = OriginTeacher
 		}
 	}

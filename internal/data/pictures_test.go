@@ -34,15 +34,25 @@ func TestReadImages(t *testing.T) {
 	}
 	red := paint("set/z.png", 2, 2, color.RGBA{255, 0, 0, 255})
 	paint("set/sub/a.png", 8, 4, color.RGBA{0, 0, 255, 255})
-	for path, want := range map[string][]byte{
-		red:                       slices.Repeat([]byte{255, 0, 0}, 4),
-		filepath.Join(dir, "set"): append(slices.Repeat([]byte{0, 0, 255}, 4), slices.Repeat([]byte{255, 0, 0}, 4)...),
+	blue := filepath.Join(dir, "set", "sub", "a.png")
+	reds, blues := slices.Repeat([]byte{255, 0, 0}, 4), slices.Repeat([]byte{0, 0, 255}, 4)
+	for _, c := range []struct {
+		path  string
+		skip  []string
+		want  []byte
+		files []Picture
+	}{
+		{red, nil, reds, []Picture{{red, 2, 2}}},
+		{filepath.Join(dir, "set"), nil, slices.Concat(blues, reds), []Picture{{blue, 8, 4}, {red, 2, 2}}},
+		{filepath.Join(dir, "set"), []string{"b.png", "a.png"}, reds, []Picture{{red, 2, 2}}},
+		{blue, []string{"a.png"}, blues, []Picture{{blue, 8, 4}}}, // it was named
 	} {
-		if got, err := ReadImages(path, 2, 2, 3); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: %v, %v, want %v", path, got, err, want)
+		got, files, err := ReadImages(c.path, 2, 2, 3, c.skip...)
+		if err != nil || !slices.Equal(got, c.want) || !slices.Equal(files, c.files) {
+			t.Errorf("%s without %q: %v, %v, %v, want %v, %v", c.path, c.skip, got, files, err, c.want, c.files)
 		}
 	}
-	if got, err := ReadImages(red, 1, 1, 1); err != nil || !slices.Equal(got, []byte{76}) {
+	if got, _, err := ReadImages(red, 1, 1, 1); err != nil || !slices.Equal(got, []byte{76}) {
 		t.Errorf("grey: %v, %v, want the luma of red", got, err)
 	}
 	text := filepath.Join(dir, "a.txt")
@@ -53,11 +63,12 @@ func TestReadImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		text:                          "a.txt: not a PNG, JPEG",
-		filepath.Join(dir, "empty"):   "no PNG, JPEG",
-		filepath.Join(dir, "missing"): `missing" does not exist`,
+		text:                             "a.txt: not a PNG, JPEG",
+		filepath.Join(dir, "empty"):      "no PNG, JPEG",
+		filepath.Join(dir, "missing"):    `missing" does not exist`,
+		filepath.Join(dir, "set", "sub"): "no image in it or its sub-folders but a.png",
 	} {
-		if _, err := ReadImages(path, 2, 2, 3); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := ReadImages(path, 2, 2, 3, "a.png"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", path, err, want)
 		}
 	}

@@ -32,7 +32,7 @@ func newConsistency(t *teaching, target network) (c *consistency, err error) {
 		other: make([]float32, len(t.x0)), second: make([]float32, len(t.x0)),
 	}
 	if t.Nodes > 0 {
-		c.nodes, err = sched.Nodes("trailing", t.schedule, t.Nodes)
+		c.nodes, err = sched.Nodes(trailing, t.schedule, t.Nodes)
 	}
 	return c, err
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"ddpm/internal/graph"
 	"ddpm/internal/model"
 	"ddpm/internal/rng"
 	"ddpm/internal/sched"
@@ -285,7 +286,7 @@ func TestTeacherIsGuided(t *testing.T) {
 		Model:     model.Config{Classes: 10},
 		Diffusion: sched.Config{T: 1000, Schedule: "cosine", Prediction: "x0"},
 	}
-	lesson, err := newTeaching(Config{Method: Consistency, Guidance: 3}, s, 2, telling{}, true)
+	lesson, err := newTeaching(Config{Method: Consistency, Guidance: 3, GuidanceTo: 1}, s, 2, telling{}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,5 +357,62 @@ func TestNoise(t *testing.T) {
 	lesson.noise(3, 0, images, labels)
 	if lesson.xt[0] == first {
 		t.Error("another step has the same noise")
+	}
+}
+
+// spread says what depends on the class and the value, so that guidance changes the contrast.
+type spread struct{ gaussian }
+
+func (spread) OutValues() int { return 2 * testSize.Values() } // with variances, which are not guided
+
+func (spread) Predict(_ context.Context, x []float32, t []float64, class []int, out []float32) error {
+	values := len(out) / len(t)
+	for i := range out {
+		out[i] = float32(math.Sin(float64(i%values))) * float32(1+class[i/values])
+	}
+	return nil
+}
+
+// The teacher is guided where it is in sampling, and as graph.Guidance says.
+func TestTeacherIsGuidedInItsInterval(t *testing.T) {
+	s := train.Setup{
+		Size:      testSize,
+		Model:     model.Config{Classes: 10, LearnSigma: true},
+		Diffusion: sched.Config{T: 1000, Schedule: "cosine", Prediction: "x0"},
+	}
+	c := Config{Method: Consistency, Guidance: 3, GuidanceFrom: 0.25, GuidanceTo: 0.75, GuidanceRescale: 0.6}
+	ts, labels := []float64{100, 249, 250, 749, 750}, []int32{1, 2, 3, 4, 5}
+	lesson, err := newTeaching(c, s, len(ts), spread{}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range ts {
+		lesson.start[i], lesson.from[i] = lesson.schedule.Node(at), lesson.schedule.Node(at)
+	}
+	lesson.noise(0, 0, make([]byte, len(ts)*testSize.Values()), labels)
+	if err := lesson.teach(context.Background(), lesson.xt, lesson.from, lesson.x0); err != nil {
+		t.Fatal(err)
+	}
+	values := testSize.Values()
+	for i, at := range ts {
+		both := make([]float32, 4*values)
+		if err := (spread{}).Predict(context.Background(), nil, []float64{at, at}, []int{int(labels[i]), 10}, both); err != nil {
+			t.Fatal(err)
+		}
+		shape := graph.Shape{1, testSize.Height, testSize.Width, 2 * testSize.Channels}
+		want := graph.Operand{Shape: shape, Data: make([]float64, 2*values)}
+		in := graph.Operand{Data: make([]float64, 4*values)}
+		for j, v := range both {
+			in.Data[j] = float64(v)
+		}
+		graph.Guidance{Channels: testSize.Channels, Rescale: 0.6}.Eval(want, []graph.Operand{in, {Data: []float64{3}}})
+		if at < 250 || at > 749 {
+			copy(want.Data, in.Data)
+		}
+		for j := range values {
+			if got := float64(lesson.x0[i*values+j]); math.Abs(got-want.Data[2*j]) > 1e-5 {
+				t.Errorf("t = %g, value %d: %g, want %g", at, j, got, want.Data[2*j])
+			}
+		}
 	}
 }

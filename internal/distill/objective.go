@@ -109,6 +109,22 @@ func (o Objective) Initial(l *graph.Layout) ([]float32, error) {
 	return o.Teacher, nil
 }
 
+// Forwards is the number of forward passes that an image's target takes.
+func (o Objective) Forwards(s train.Setup) int {
+	c, target := o.Config, 0
+	passes := 2
+	if c.Method == Consistency {
+		passes, target = c.SolverSteps, 1
+		if c.Solver == heun {
+			passes *= 2
+		}
+	}
+	if o.guided(s) {
+		passes *= 2
+	}
+	return passes + target
+}
+
 // Remembers is the number of the teacher's weights, which each checkpoint holds.
 func (o Objective) Remembers(l *graph.Layout) int { return l.Size }
 

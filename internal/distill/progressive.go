@@ -31,7 +31,7 @@ func newProgressive(t *teaching) *progressive {
 // Begin makes the student the teacher where a stage begins.
 func (p *progressive) Begin(_ context.Context, k int) error {
 	if n := p.StartSteps >> (k / p.StageSteps); len(p.nodes) != n+1 {
-		nodes, err := sched.Nodes("trailing", p.schedule, n)
+		nodes, err := sched.Nodes(trailing, p.schedule, n)
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func content(t *testing.T, path string) []byte {
 }
 
 var methods = map[string]Config{
-	"consistency": {Method: Consistency, Solver: ddim, Skip: 8, SolverSteps: 3, Loss: huber, HuberC: 0.03, Target: averaged, Guidance: 2},
+	"consistency": {Method: Consistency, Solver: ddim, Skip: 8, SolverSteps: 3, Loss: huber, HuberC: 0.03, Target: averaged, Guidance: 2, GuidanceTo: 1},
 	"heun":        {Method: Consistency, Solver: heun, Skip: 3, SolverSteps: 1, Loss: l2, Target: current, Guidance: 1},
 	"progressive": {Method: Progressive, StartSteps: 8, StageSteps: 2, Loss: l2, Guidance: 1},
 }
@@ -297,4 +297,18 @@ func mustLayout(t *testing.T, s train.Setup) *graph.Layout {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// A step counts the passes that make its targets: the solver's, of a guided teacher twice each, and the student's.
+func TestFlops(t *testing.T) {
+	for name, want := range map[string]int{"consistency": 2*3 + 1, "heun": 2 + 1, "progressive": 2} {
+		s := newSetup(t, methods[name], 1)
+		p, err := train.NewPlan(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Flops() - p.Step.Flops()*int64(s.Train.Accumulate); got != int64(want*s.Train.Batch)*p.ForwardFlops() {
+			t.Errorf("%s: %d operations besides, want %d passes of %d for %d images", name, got, want, p.ForwardFlops(), s.Train.Batch)
+		}
+	}
 }

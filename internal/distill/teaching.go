@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"ddpm/internal/graph"
@@ -156,7 +157,11 @@ func (t *teaching) noise(k, first int, images []byte, labels []int32) {
 //
 //	out = without + Guidance (with - without)
 //
-// of its outputs with and without the class, both from one call.
+// of its outputs with and without the class, both from one call, times
+//
+//	GuidanceRescale std(with) / std(out) + 1 - GuidanceRescale
+//
+// where GuidanceFrom <= t/(T-1) <= GuidanceTo, and with alone elsewhere: as in sampling, see graph.Guidance.
 func (t *teaching) teach(ctx context.Context, x []float32, at []sched.Node, x0 []float32) error {
 	n := len(at)
 	for i := range t.times {
@@ -177,13 +182,53 @@ func (t *teaching) teach(ctx context.Context, x []float32, at []sched.Node, x0 [
 		return err
 	}
 	if t.guided {
-		half := len(t.out) / 2
-		for p, without := range t.out[half:] {
-			t.out[p] = without + float32(t.Guidance)*(t.out[p]-without)
+		values := t.teacher.OutValues()
+		for i, node := range at {
+			if share := node.T / float64(max(1, t.schedule.T()-1)); share >= t.GuidanceFrom && share <= t.GuidanceTo {
+				t.guide(t.out[i*values:(i+1)*values], t.out[(n+i)*values:(n+i+1)*values])
+			}
 		}
 	}
 	t.predict(t.ofTeacher, x, at, x0)
 	return nil
+}
+
+// guide turns the teacher's output for an image with its class into the guided one.
+func (t *teaching) guide(with, without []float32) {
+	size := t.setup.Size
+	c, wide := size.Channels, len(with)/(size.Height*size.Width)
+	var before, after moments
+	for p, w := range without {
+		if p%wide < c {
+			before.add(with[p])
+			with[p] = w + float32(t.Guidance)*(with[p]-w)
+			after.add(with[p])
+		}
+	}
+	if t.GuidanceRescale == 0 || after.deviation() == 0 {
+		return
+	}
+	scale := float32(t.GuidanceRescale*before.deviation()/after.deviation() + 1 - t.GuidanceRescale)
+	for p := range with {
+		if p%wide < c {
+			with[p] *= scale
+		}
+	}
+}
+
+// moments sum up values.
+type moments struct{ n, sum, squares float64 }
+
+func (m *moments) add(v float32) {
+	m.n++
+	m.sum += float64(v)
+	m.squares += float64(v) * float64(v)
+}
+
+// deviation is the standard deviation.
+func (m *moments) deviation() float64 {
+	mean := m.sum / m.n
+	return math.Sqrt(max(0, m.squares/m.n-mean*mean))
 }
 
 // predict fills x0 from x at nodes and a network's output for it.

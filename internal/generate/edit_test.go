@@ -78,9 +78,32 @@ func TestDrawOver(t *testing.T) {
 				t.Errorf("%s: batches of %d give other images", sampler, batch)
 			}
 		}
-		g.Strength = 1e-9 // still a step
+		g.Strength = 1 / float64(len(nodes)-1) // a step
 		if got := draw(t, g, n, nil); slices.Equal(got, half) != (len(nodes)-1 == 2) {
-			t.Errorf("%s: strengths of next to nothing and of a half, the nodes being %v: the same images: %t", sampler, nodes, slices.Equal(got, half))
+			t.Errorf("%s: strengths of a step and of a half, the nodes being %v: the same images: %t", sampler, nodes, slices.Equal(got, half))
+		}
+	}
+	for _, c := range []struct {
+		sampler  string
+		steps    int
+		strength float64
+		want     string // "" is no error
+	}{
+		{"ddim", 1, 1, ""},
+		{"ddim", 3, 1 / 3., ""},
+		{"ddim", 1, 0.5, "sample.steps 1: a strength of 0.5 is less than one step of ddim: want at least 2"},
+		{"ddim", 2, 0.3, "want at least 4"},
+		{"heun", 3, 0.5, ""}, // two steps, of two calls and of one
+		{"heun", 3, 0.3, "want at least 6"},
+		{"ddim", 2, 1e-9, "want more than the 20 that the model has, or more strength"},
+	} {
+		way := sampling(c.sampler)
+		way.Steps = c.steps
+		g := newPlain(t, way)
+		g.Init, g.Strength = x, c.strength
+		_, _, err := g.way()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s, %d steps, strength %g: got %v, want %q", c.sampler, c.steps, c.strength, err, c.want)
 		}
 	}
 }
@@ -144,6 +167,13 @@ func TestRepaint(t *testing.T) {
 	if err := g.Compile(b, state, graph.EMA, config, size, 1); err == nil ||
 		!strings.Contains(err.Error(), `sample.sampler "unipc": a known part is put back after each step, which wants a sampler of one network call a step that remembers nothing: one of `) {
 		t.Errorf("a sampler that remembers: got %v, want an error", err)
+	}
+	for _, name := range []string{"consistency", "heun"} {
+		g := newPlain(t, sampling(name))
+		known(g, x, 1, 1)
+		if _, _, err := g.way(); err == nil || strings.Count(err.Error(), name) != 1 {
+			t.Errorf("%s: got %v, want an error with other samplers", name, err)
+		}
 	}
 	g = newPlain(t, sampling("ddim"))
 	known(g, x, 0, 1)

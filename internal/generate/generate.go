@@ -29,7 +29,7 @@ type Generator struct {
 
 	// Init, if not nil, are images [n,H,W,C] that image i, from image i mod n, starts
 	// from, and Strength is the share of the nodes, above 0 to 1, that it then visits:
-	// the last ones. At the first of them it is Signal x_0 + Noise z (Meng et al.,
+	// the last ones, one at least. At the first of them it is Signal x_0 + Noise z (Meng et al.,
 	// "SDEdit", 2022), z being the noise it would start from otherwise.
 	Init     []float32
 	Strength float64
@@ -160,14 +160,40 @@ func (g *Generator) way() ([]sched.Node, []sched.Step, error) {
 		return nil, nil, err
 	}
 	if visited := len(nodes) - 1; g.Init != nil {
+		if !g.reaches(visited) {
+			return nil, nil, g.tooWeak()
+		}
 		again := int(math.Round(g.Strength * float64(visited)))
-		nodes = nodes[visited-min(max(again, 1), visited):]
+		nodes = nodes[visited-min(again, visited):]
 	}
 	steps, err := g.Config.StepList(g.Schedule, nodes)
 	if err == nil && g.Known != nil {
 		err = g.Known.check(g.Config.Sampler)
 	}
 	return nodes, steps, err
+}
+
+// reaches reports whether Strength is a whole step, up to rounding, of those through so many nodes.
+func (g *Generator) reaches(nodes int) bool { return g.Strength*float64(nodes) > 1-1e-9 }
+
+// tooWeak says how many steps Strength wants.
+func (g *Generator) tooWeak() error {
+	sampler, err := sched.SamplerByName(g.Config.Sampler)
+	if err != nil {
+		return err
+	}
+	want := fmt.Sprintf("more than the %d that the model has, or more strength", g.Schedule.T())
+	for calls := g.Config.Steps + 1; calls <= g.Schedule.T(); calls++ {
+		nodes := calls
+		if sampler.Nodes != nil {
+			nodes = sampler.Nodes(calls)
+		}
+		if g.reaches(nodes) {
+			want = fmt.Sprintf("at least %d", calls)
+			break
+		}
+	}
+	return fmt.Errorf("sample.steps %d: a strength of %g is less than one step of %s: want %s", g.Config.Steps, g.Strength, g.Config.Sampler, want)
 }
 
 // guides reports whether there is guidance at a node.

@@ -38,17 +38,9 @@ const (
 // Invert returns the noise, [n,H,W,C], that n images of values in [-1, 1] are drawn from.
 // That of an image does not depend on the others.
 func (v *Inverter) Invert(ctx context.Context, images []float32) ([]float32, error) {
-	nodes, err := v.Config.Nodes(v.Schedule)
+	nodes, steps, err := v.way()
 	if err != nil {
 		return nil, err
-	}
-	steps, err := v.Config.StepList(v.Schedule, nodes)
-	if err != nil {
-		return nil, err
-	}
-	noisy := func(s sched.Step) bool { return s.Prev.OnNoise != 0 }
-	if single(v.Config.Sampler) != nil || slices.ContainsFunc(steps, noisy) {
-		return nil, fmt.Errorf("sample.sampler %q: steps that add noise or remember others cannot be undone: want euler, or ddim with sample.eta 0", v.Config.Sampler)
 	}
 	x := slices.Clone(images)
 	n := len(x) / v.Network.size.Values()
@@ -61,6 +53,29 @@ func (v *Inverter) Invert(ctx context.Context, images []float32) ([]float32, err
 		}
 	}
 	return x, nil
+}
+
+// Check refuses a sampler whose steps cannot be undone.
+func (v *Inverter) Check() error {
+	_, _, err := v.way()
+	return err
+}
+
+// way lists the nodes of the sampler, the end included, and the steps through them.
+func (v *Inverter) way() ([]sched.Node, []sched.Step, error) {
+	nodes, err := v.Config.Nodes(v.Schedule)
+	if err != nil {
+		return nil, nil, err
+	}
+	steps, err := v.Config.StepList(v.Schedule, nodes)
+	if err != nil {
+		return nil, nil, err
+	}
+	noisy := func(s sched.Step) bool { return s.Prev.OnNoise != 0 }
+	if single(v.Config.Sampler) != nil || slices.ContainsFunc(steps, noisy) {
+		return nil, nil, fmt.Errorf("sample.sampler %q: steps that add noise or remember others cannot be undone: want euler, or ddim with sample.eta 0", v.Config.Sampler)
+	}
+	return nodes, steps, nil
 }
 
 // undo turns x, images at a node, into those that a step there came from.

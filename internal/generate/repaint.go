@@ -41,11 +41,13 @@ func (k *Known) check(sampler string) error {
 }
 
 // single accepts samplers that call the network once for each step from node to node and
-// keep nothing but x, so that x may be changed between steps.
+// keep nothing but x, so that x may be changed between steps. Those of a consistency model
+// throw x away: what is painted would be drawn from new noise at each step, and never get to
+// fit the rest.
 func single(name string) error {
 	var names []string
 	for _, n := range sched.SamplerNames() {
-		if s, err := sched.SamplerByName(n); err == nil && s.Kept == 0 && s.Calls == 1 {
+		if s, err := sched.SamplerByName(n); err == nil && s.Kept == 0 && s.Calls == 1 && n != "consistency" {
 			names = append(names, n)
 		}
 	}

@@ -34,6 +34,10 @@ func ReadNoise(path string, n, h, w, c int) ([]float32, error) {
 		return nil, fmt.Errorf("samples: noise: %s has no tensor %q of shape %v (n, channels, height, width); it has %s",
 			path, noiseName, want, some(f.Names()))
 	}
+	if len(info.Shape) == 4 && info.Shape[0] != n && slices.Equal(info.Shape[1:], want[1:]) {
+		return nil, fmt.Errorf("samples: noise: %s has the noise of %d images, and %d are asked for: leave -n out to draw all of them",
+			path, info.Shape[0], n)
+	}
 	if !slices.Equal(info.Shape, want) {
 		return nil, fmt.Errorf("samples: noise: %s: tensor %q has shape %v, want %v (n, channels, height, width)",
 			path, noiseName, info.Shape, want)

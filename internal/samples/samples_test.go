@@ -363,6 +363,10 @@ func TestReadNoise(t *testing.T) {
 		t.Errorf("all the file has: %d numbers, %v, want %d", len(got), err, len(x))
 	}
 
+	if _, err := ReadNoise(good, n+1, h, w, c); err == nil || !strings.Contains(err.Error(), "has the noise of 7 images, and 8 are asked for: leave -n out") {
+		t.Errorf("more than the file has: got %v, want an error", err)
+	}
+
 	written := filepath.Join(dir, "new", "written")
 	if err := WriteNoise(written, x, h, w, c); err != nil {
 		t.Fatal(err)

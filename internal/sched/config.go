@@ -1,12 +1,12 @@
 package sched
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // maxT bounds the tables' memory: about 100 MB at the limit.
 const maxT = 1_000_000
+
+// maxGuidance is far beyond any weight that draws images.
+const maxGuidance = 100
 
 // Config is the diffusion process.
 type Config struct {
@@ -67,8 +67,8 @@ func (c SamplerConfig) Validate(T int) error {
 	if !(c.Threshold >= 0 && c.Threshold <= 1) {
 		return fmt.Errorf("sample.threshold %g: want a share above 0, such as 0.995, up to 1, or 0 for none", c.Threshold)
 	}
-	if !(c.Guidance >= 0) || math.IsInf(c.Guidance, 1) {
-		return fmt.Errorf("sample.guidance %g: want 1 (none) or another weight from 0 up", c.Guidance)
+	if !(c.Guidance >= 0 && c.Guidance <= maxGuidance) {
+		return fmt.Errorf("sample.guidance %g: want 0 to %d, where 1 (none) is the plain network", c.Guidance, maxGuidance)
 	}
 	for _, share := range []struct {
 		key   string

@@ -31,6 +31,7 @@ func TestSamplerConfigs(t *testing.T) {
 		{func(c *SamplerConfig) { c.Threshold = 1.01 }, []string{"sample.threshold 1.01"}},
 		{func(c *SamplerConfig) { c.Threshold = math.NaN() }, []string{"sample.threshold NaN"}},
 		{func(c *SamplerConfig) { c.Guidance = -1 }, []string{"sample.guidance -1", "1 (none)"}},
+		{func(c *SamplerConfig) { c.Guidance = 101 }, []string{"sample.guidance 101: want 0 to 100"}},
 		{func(c *SamplerConfig) { c.Guidance = math.Inf(1) }, []string{"sample.guidance +Inf"}},
 		{func(c *SamplerConfig) { c.Guidance = math.NaN() }, []string{"sample.guidance NaN"}},
 		{func(c *SamplerConfig) { c.GuidanceFrom = -0.5 }, []string{"sample.guidance_from -0.5", "0 to 1"}},

@@ -69,16 +69,21 @@ func linspace(T, n int) []int {
 	return ts
 }
 
+// mostSigma is where even steps begin if a schedule has more noise: the sigma_max of Karras et al.
+// (2022). The cosine schedule goes to 20,000, but beyond 80 there is nothing to see, and steps spent
+// there are missing later.
+const mostSigma = 80
+
 // even places n nodes from T-1 to 0 in even steps of a function of Lambda: of is its value at a
-// node, and lambda its inverse. A single node is at T-1. Where T-1 has no signal, and so no
-// Lambda, steps are counted from T-2, in whose place T-1 stands.
+// node, and lambda its inverse. A single node is at T-1. Where that has a Sigma above mostSigma, or
+// no signal at all, steps are counted from mostSigma, in whose place T-1 stands.
 func (s *Schedule) even(n int, of func(Node) float64, lambda func(float64) float64) []Node {
 	nodes := make([]Node, n)
 	nodes[n-1] = s.Node(0)
 	nodes[0] = s.Node(float64(s.T() - 1))
 	first := nodes[0]
-	if first.Signal == 0 && n > 1 {
-		first = s.Node(float64(s.T() - 2))
+	if first.Sigma() > mostSigma && n > 1 {
+		first = s.NodeAt(-math.Log(mostSigma))
 	}
 	from, to := of(first), of(nodes[n-1])
 	for i := 1; i < n-1; i++ {

@@ -94,7 +94,8 @@ func TestSpacingsOfFewSteps(t *testing.T) {
 	}
 }
 
-// The values are from the definitions in decimal arithmetic of 60 digits.
+// The values are from the definitions in decimal arithmetic of 60 digits. T-1 has a Sigma of 157, and so
+// stands where 80 would.
 func TestSpacingsBetweenTimesteps(t *testing.T) {
 	s := mustNew(t, "linear", 1000)
 	for _, c := range []struct {
@@ -104,11 +105,11 @@ func TestSpacingsBetweenTimesteps(t *testing.T) {
 		ts   []float64
 	}{
 		{"karras", Node.Sigma,
-			[]float64{157.40728081040743, 36.908951605633597, 5.911208764768098, 0.4913011708242, 0.010000500037503125},
-			[]float64{999, 843.35542982557956, 592.99470561247153, 141.81732581364045, 0}},
+			[]float64{157.40728081040743, 19.813859322647932, 3.460379700251248, 0.336740093287163, 0.010000500037503125},
+			[]float64{999, 767.0519797812062, 500.9188036237726, 98.39168951490392, 0}},
 		{"logsnr", Node.Lambda,
-			[]float64{-5.0588365916505165, -2.6428473978659057, -0.2268582040812957, 2.1891309897033144, 4.6051201834879247},
-			[]float64{999, 721.56366976409629, 302.30826304770238, 30.147506402083074, 0}},
+			[]float64{-5.0588365916505165, -2.13523993013343, 0.11154677440702154, 2.3583334789474732, 4.6051201834879247},
+			[]float64{999, 648.9301323702683, 237.26059788771275, 24.72152876988067, 0}},
 	} {
 		nodes, err := Nodes(c.name, s, len(c.want))
 		if err != nil {
@@ -122,7 +123,7 @@ func TestSpacingsBetweenTimesteps(t *testing.T) {
 	}
 }
 
-// Where T-1 has no signal it stands where the noise of T-2 would.
+// Where T-1 has no signal it stands where a Sigma of 80 would.
 func TestSpacingsFromZeroTerminalSNR(t *testing.T) {
 	s := mustZero(t, "cosine", 100)
 	for _, name := range []string{"karras", "logsnr"} {
@@ -131,14 +132,14 @@ func TestSpacingsFromZeroTerminalSNR(t *testing.T) {
 			t.Fatal(err)
 		}
 		steps := func(of func(Node) float64) (first, second float64) {
-			return of(nodes[1]) - of(s.Node(98)), of(nodes[2]) - of(nodes[1])
+			return of(nodes[1]) - of(s.NodeAt(-math.Log(80))), of(nodes[2]) - of(nodes[1])
 		}
 		of := Node.Lambda
 		if name == "karras" {
 			of = func(n Node) float64 { return math.Pow(n.Sigma(), 1.0/7) }
 		}
 		if first, second := steps(of); nodes[0] != s.Node(99) || !within(first, second, 1e-9) {
-			t.Errorf("%s: starts at %+v, then steps of %g and %g from t = 98", name, nodes[0], first, second)
+			t.Errorf("%s: starts at %+v, then steps of %g and %g from a Sigma of 80", name, nodes[0], first, second)
 		}
 	}
 }

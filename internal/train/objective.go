@@ -54,6 +54,11 @@ type Remembering interface {
 	Remembers(l *graph.Layout) int
 }
 
+// Teaching is an Objective whose Feeder runs the network, too: so many forward passes for each image.
+type Teaching interface {
+	Forwards(s Setup) int
+}
+
 // Staged is an Objective whose run is a row of stages of so many steps: learning rate, average of
 // the weights and Adam's correction of its moments begin anew with each. 0 is a single stage.
 type Staged interface {

@@ -95,8 +95,14 @@ func CompileStep(s Setup) (*graph.Plan, error) {
 func (s *Setup) previewBatch() int { return min(s.Batch, s.Train.Samples) }
 
 // Flops is the number of floating-point operations of an optimiser step, forward
-// and backward, without the optimiser's own.
-func (p *Plan) Flops() int64 { return p.Step.Flops() * int64(p.Train.Accumulate) }
+// and backward and those of the objective's forward passes, without the optimiser's own.
+func (p *Plan) Flops() int64 {
+	flops := p.Step.Flops() * int64(p.Train.Accumulate)
+	if o, ok := p.objective().(Teaching); ok {
+		flops += int64(o.Forwards(p.Setup)) * int64(p.Train.Batch) * p.ForwardFlops()
+	}
+	return flops
+}
 
 // ForwardFlops is the number of floating-point operations of the network on one
 // image.
@@ -232,6 +238,8 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 	if err != nil {
 		return t, err
 	}
+	// What the objective computes besides is about the same share of any step.
+	share := float64(p.Flops()) / float64(p.Step.Flops()*int64(p.Train.Accumulate))
 	left := limit
 	for _, s := range p.trials() {
 		plan, err := CompileStep(s)
@@ -240,7 +248,8 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 		}
 		// Two calls at the least; but small networks are slow for their size, and
 		// larger ones may be twice as fast.
-		if t.Flops > 0 && float64(plan.Flops())/t.Flops > left.Seconds() {
+		work := share * float64(plan.Flops())
+		if t.Flops > 0 && work/t.Flops > left.Seconds() {
 			break
 		}
 		elapsed, err := p.try(ctx, s, plan, state)
@@ -248,7 +257,7 @@ func (p *Plan) Probe(ctx context.Context, limit time.Duration) (t Timing, err er
 			return t, err
 		}
 		left -= 2 * elapsed
-		t.Flops = float64(plan.Flops()) / max(elapsed-update, elapsed/10).Seconds()
+		t.Flops = work / max(elapsed-update, elapsed/10).Seconds()
 	}
 	seconds := func(flops int64) time.Duration {
 		return time.Duration(float64(flops) / t.Flops * float64(time.Second))

@@ -196,6 +196,9 @@ func (j *Job) Run(ctx context.Context) (err error) {
 			return t.failed(next.err)
 		}
 		if next.err != nil {
+			if ctx.Err() != nil && errors.Is(next.err, context.Cause(ctx)) {
+				continue // to stop
+			}
 			return errors.Join(next.err, t.save())
 		}
 		k, cursor := t.at.Step, next.cursor
@@ -236,13 +239,14 @@ type staged struct {
 	lost   bool // the error is the device's, not the data's
 }
 
-// stage reads the batch of step k and hands it to the device.
+// stage reads the batch of step k and hands it to the device. Only reading ends with ctx: what a batch is
+// turned into may take the device.
 func (t *trainer) stage(ctx context.Context, k int) *staged {
 	batch, err := t.loader.Next(ctx)
 	if err != nil {
 		return &staged{err: err}
 	}
-	err = t.stepper.stage(ctx, k, batch)
+	err = t.stepper.stage(context.WithoutCancel(ctx), k, batch)
 	return &staged{cursor: t.loader.Cursor(), err: err, lost: err != nil}
 }
 

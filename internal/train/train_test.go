@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -584,5 +585,114 @@ func TestBF16TrainsLikeFP32(t *testing.T) {
 	}
 	if got == want {
 		t.Errorf("%v: the loss is that in fp32 to the last bit: nothing was rounded", kind)
+	}
+}
+
+// stoppable is an Objective that tells of each Feed, whose own context must not end.
+type stoppable struct {
+	Objective
+	ahead bool
+	told  func()
+}
+
+type stoppableFeeder struct {
+	Feeder
+	*stoppable
+}
+
+func (o *stoppable) Open(s Setup, state graph.State) (Feeder, error) {
+	f, err := o.Objective.Open(s, state)
+	return stoppableFeeder{f, o}, err
+}
+
+func (f stoppableFeeder) Ahead() bool                    { return f.ahead }
+func (f stoppableFeeder) Memory(Setup) ([]Memory, error) { return nil, nil }
+func (f stoppableFeeder) Begin(ctx context.Context, k int) error {
+	return errors.Join(ctx.Err(), f.Feeder.Begin(ctx, k))
+}
+
+func (f stoppableFeeder) Feed(ctx context.Context, k, first int, images []byte, labels []int32) (graph.Feeds, error) {
+	f.told()
+	feeds, err := f.Feeder.Feed(ctx, k, first, images, labels)
+	return feeds, errors.Join(ctx.Err(), err)
+}
+
+// A run that is stopped while a step is fed finishes the step, or the one before it where that is still running,
+// and its work is in a checkpoint.
+func TestStopWhileFeeding(t *testing.T) {
+	for _, c := range []struct {
+		ahead           bool
+		feed, want, all int
+	}{
+		{false, 1, 1, 6}, // of the first step, before there is any checkpoint
+		{false, 3, 3, 6},
+		{true, 1, 1, 6},
+		{true, 3, 2, 6}, // the third step is staged beside the second, and not started
+	} {
+		s := newSetup(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		feeds := 0
+		s.Objective = &stoppable{Denoising{}, c.ahead, func() {
+			if feeds++; feeds == c.feed {
+				cancel()
+			}
+		}}
+		err := Run(ctx, s)
+		var stopped *Stopped
+		if !errors.As(err, &stopped) || *stopped != (Stopped{c.want, c.all}) {
+			t.Errorf("%+v: error %v", c, err)
+		}
+		if got := steps(t, s.Dir); !slices.Equal(got, []int{c.want}) {
+			t.Errorf("%+v: checkpoints %v", c, got)
+		}
+	}
+}
+
+// stalled is a data set of which all images but the first few take until its release.
+type stalled struct {
+	data.Dataset
+	from int
+}
+
+var release chan struct{}
+
+func init() {
+	data.Register("stalled", func(c data.Config, split data.Split) (data.Dataset, error) {
+		c.Name = "shapes"
+		ds, err := data.Open(c, split)
+		return &stalled{ds, 8}, err
+	})
+}
+
+func (s *stalled) Read(index int, image []byte) (int, error) {
+	if index >= s.from {
+		<-release
+	}
+	return s.Dataset.Read(index, image)
+}
+
+// A run that is stopped while it waits for data is stopped like any other.
+func TestStopWhileReading(t *testing.T) {
+	for _, ahead := range []bool{false, true} {
+		release = make(chan struct{})
+		s := newSetup(t)
+		s.Data.Name = "stalled"
+		ctx, cancel := context.WithCancel(t.Context())
+		s.Objective = &stoppable{Denoising{}, ahead, func() {}}
+		s.Progress = lines(func(line string) {
+			// The third batch is read beside the second step, if ahead.
+			if ahead && strings.HasPrefix(line, "step 1 ") || !ahead && strings.HasPrefix(line, "step 2 ") {
+				time.AfterFunc(50*time.Millisecond, cancel)
+				time.AfterFunc(100*time.Millisecond, sync.OnceFunc(func() { close(release) }))
+			}
+		})
+		err := Run(ctx, s)
+		var stopped *Stopped
+		if !errors.As(err, &stopped) || stopped.Step > 2 {
+			t.Fatalf("ahead %t: error %v", ahead, err)
+		}
+		if got := steps(t, s.Dir); !slices.Equal(got, []int{stopped.Step}) {
+			t.Errorf("ahead %t: checkpoints %v after step %d", ahead, got, stopped.Step)
+		}
 	}
 }

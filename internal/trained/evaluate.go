@@ -35,11 +35,11 @@ type Evaluation struct {
 // with classes is told those of the images.
 func (m *Model) Evaluate(ctx context.Context, weights graph.Arena, ds data.Dataset, e Evaluation) (r *eval.Report, err error) {
 	c := m.Config.Sample
-	variance, err := m.variance(e.Variance)
-	if err != nil {
+	if err := m.Measurable(ds.Info(), e.Variance); err != nil {
 		return nil, err
 	}
-	if err := m.checkClasses(ds.Info()); err != nil {
+	variance, err := m.variance(e.Variance)
+	if err != nil {
 		return nil, err
 	}
 	network, err := m.Network(weights, c.Batch)
@@ -53,6 +53,15 @@ func (m *Model) Evaluate(ctx context.Context, weights graph.Arena, ds data.Datas
 		Values: m.Size.Values(), Channels: m.Size.Channels, Count: ds.Info().Len, Images: e.Images, Stride: e.Stride,
 		Batch: c.Batch, Seed: e.Seed, OnProgress: e.OnProgress,
 	})
+}
+
+// Measurable says what keeps Evaluate from measuring on a data set with the variance of that name,
+// see Evaluation.
+func (m *Model) Measurable(info data.Info, variance string) error {
+	if _, err := m.variance(variance); err != nil {
+		return err
+	}
+	return m.checkClasses(info)
 }
 
 // checkClasses says what to change if labels of a data set would be told to the network as other

@@ -174,13 +174,12 @@ func (m *Model) Compile(g *generate.Generator, weights graph.Arena, batch int) e
 // Inverter is one of images of a class, negative for none, as Sampling says, with graph.Params or
 // graph.EMA. The caller closes its Network.
 func (m *Model) Inverter(weights graph.Arena, batch, class int) (*generate.Inverter, error) {
-	network, err := m.Network(weights, batch)
-	if err != nil {
-		return nil, err
+	v := &generate.Inverter{Schedule: m.Schedule, Parametrization: m.Parametrization, Config: m.Sampling(), Class: class}
+	err := v.Check()
+	if err == nil {
+		v.Network, err = m.Network(weights, batch)
 	}
-	return &generate.Inverter{
-		Network: network, Schedule: m.Schedule, Parametrization: m.Parametrization, Config: m.Sampling(), Class: class,
-	}, nil
+	return v, err
 }
 
 // Close frees the weights on the device.
