@@ -52,12 +52,7 @@ Its checkpoints hold the teacher's weights: --resume does not need the teacher.`
 	f.StringVar(&d.from, "from", "", "the teacher: a run's folder, a checkpoint, or a diffusers pipeline folder")
 	f.StringVar(&d.config, "config", "", "a YAML file, a file in configs/, or a preset (default "+distillPreset+")")
 	f.StringArrayVar(&d.set, "set", nil, "change one key, as in distill.skip=50; may be repeated")
-	f.StringVar(&d.out, "out", "", "folder of the run (default runs/NAME, NAME being that of the configuration)")
-	f.BoolVar(&d.resume, "resume", false, "continue the run in --out, of --config, or else the newest in runs/")
-	d.key(f, "steps", "train.steps", "N", "optimiser steps of the whole run")
-	d.key(f, "seed", "seed", "N", "seed of every random number")
-	d.addMachine(f)
-	f.BoolVar(&d.dryRun, "dry-run", false, "check everything and say what would be done, but write nothing")
+	d.addRun(f)
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ddpm/internal/checkpoint"
 	"ddpm/internal/config"
@@ -50,12 +51,7 @@ was stopped and resumed gives, byte for byte, what it would have given anyway.`,
 	}
 	f := c.Flags()
 	t.add(f)
-	f.StringVar(&t.out, "out", "", "folder of the run (default runs/NAME, NAME being that of the configuration)")
-	f.BoolVar(&t.resume, "resume", false, "continue the run in --out, of --config, or else the newest in runs/")
-	t.key(f, "steps", "train.steps", "N", "optimiser steps of the whole run")
-	t.key(f, "seed", "seed", "N", "seed of every random number")
-	t.addMachine(f)
-	f.BoolVar(&t.dryRun, "dry-run", false, "check everything and say what would be done, but write nothing")
+	t.addRun(f)
 	return c
 }
 
@@ -64,6 +60,16 @@ type trainCommand struct {
 	out    string
 	resume bool
 	dryRun bool
+}
+
+// addRun adds the flags of every command that makes a run.
+func (t *trainCommand) addRun(f *pflag.FlagSet) {
+	f.StringVar(&t.out, "out", "", "folder of the run (default runs/NAME, NAME being that of the configuration)")
+	f.BoolVar(&t.resume, "resume", false, "continue the run in --out, of --config, or else the newest in runs/")
+	t.key(f, "steps", "train.steps", "N", "optimiser steps of the whole run")
+	t.key(f, "seed", "seed", "N", "seed of every random number")
+	t.addMachine(f)
+	f.BoolVar(&t.dryRun, "dry-run", false, "check everything and say what would be done, but write nothing")
 }
 
 // assignment is a run to be made, or to be continued.

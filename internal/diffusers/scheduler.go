@@ -23,8 +23,8 @@ const (
 	heunScheduler           = "HeunDiscreteScheduler"
 )
 
-// ddimSteps is what DDIMPipeline takes when it is not told. Other pipelines of
-// this kind there are none.
+// ddimSteps is what DDIMPipeline takes when it is not told. The library has no pipelines of
+// unconditional images for other schedulers, so theirs is the same.
 const ddimSteps = 50
 
 // schedulerFixed are what would change the betas, the times that the network is told or every step of

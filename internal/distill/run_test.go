@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"ddpm/internal/checkpoint"
 	"ddpm/internal/data"
@@ -18,7 +16,7 @@ import (
 	"ddpm/internal/graph/cpu"
 	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/model"
-	"ddpm/internal/progress"
+	"ddpm/internal/progress/progresstest"
 	"ddpm/internal/runs"
 	"ddpm/internal/sched"
 	"ddpm/internal/train"
@@ -45,7 +43,7 @@ func newSetup(t *testing.T, c Config, threads int) train.Setup {
 		},
 		Sample: sched.SamplerConfig{Sampler: "ddim", Steps: 2, Spacing: "trailing", Variance: "fixed_small"},
 		Batch:  2, Config: "the configuration", Backend: b,
-		Progress: lines(func(string) {}),
+		Progress: progresstest.Lines(func(string) {}),
 	}
 	layout, err := model.Layout(s.Model, s.Size)
 	if err != nil {
@@ -60,28 +58,12 @@ func newSetup(t *testing.T, c Config, threads int) train.Setup {
 	return s
 }
 
-type watcher func(line string)
-
-func (w watcher) Write(p []byte) (int, error) {
-	w(string(p))
-	return len(p), nil
-}
-
-func lines(w watcher) *progress.Reporter {
-	terminal := false
-	return progress.New(w, progress.Options{Every: time.Nanosecond, Terminal: &terminal})
-}
-
 // stopAfter runs until a step is reported, then ends the context.
 func stopAfter(t *testing.T, s train.Setup, step int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s.Progress = lines(func(line string) {
-		if strings.HasPrefix(line, fmt.Sprintf("step %d/", step)) || strings.HasPrefix(line, fmt.Sprintf("step %d ", step)) {
-			cancel()
-		}
-	})
+	s.Progress = progresstest.At(step, cancel)
 	err := train.Run(ctx, s)
 	var stopped *train.Stopped
 	if !errors.As(err, &stopped) || stopped.Step != step {

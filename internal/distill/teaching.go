@@ -184,7 +184,7 @@ func (t *teaching) teach(ctx context.Context, x []float32, at []sched.Node, x0 [
 	if t.guided {
 		values := t.teacher.OutValues()
 		for i, node := range at {
-			if share := node.T / float64(max(1, t.schedule.T()-1)); share >= t.GuidanceFrom && share <= t.GuidanceTo {
+			if t.schedule.Within(node, t.GuidanceFrom, t.GuidanceTo) {
 				t.guide(t.out[i*values:(i+1)*values], t.out[(n+i)*values:(n+i+1)*values])
 			}
 		}

@@ -198,8 +198,7 @@ func (g *Generator) tooWeak() error {
 
 // guides reports whether there is guidance at a node.
 func (g *Generator) guides(n sched.Node) bool {
-	share := n.T / float64(max(1, g.Schedule.T()-1))
-	return share >= g.Config.GuidanceFrom && share <= g.Config.GuidanceTo
+	return g.Schedule.Within(n, g.Config.GuidanceFrom, g.Config.GuidanceTo)
 }
 
 // program is what makes the step from a node, and the weight of guidance there.

@@ -22,6 +22,13 @@ func (n Node) Lambda() float64 { return math.Log(n.Signal / n.Noise) }
 // the Design Space of Diffusion-Based Generative Models" (2022).
 func (n Node) Sigma() float64 { return n.Noise / n.Signal }
 
+// Within reports whether from <= t/(T-1) <= to at a node, as an interval of guidance says (Kynkäänniemi
+// et al., "Applying Guidance in a Limited Interval", 2024).
+func (s *Schedule) Within(n Node, from, to float64) bool {
+	share := n.T / float64(max(1, s.T()-1))
+	return share >= from && share <= to
+}
+
 // nodeOf is the node of a Lambda.
 func nodeOf(t, lambda float64) Node {
 	return Node{T: t, Signal: 1 / math.Sqrt(1+math.Exp(-2*lambda)), Noise: 1 / math.Sqrt(1+math.Exp(2*lambda))}

@@ -12,6 +12,7 @@ import (
 
 	"ddpm/internal/checkpoint"
 	"ddpm/internal/picture"
+	"ddpm/internal/progress/progresstest"
 )
 
 // importanceSetup is a run whose draws of t depend on the losses from half way on.
@@ -77,7 +78,7 @@ func TestResumeWithAnotherObjective(t *testing.T) {
 	stopAfter(t, s, 2)
 	var notes []string
 	s.Resume, s.Train.Timesteps = true, "importance"
-	s.Progress = lines(func(line string) { notes = append(notes, line) })
+	s.Progress = progresstest.Lines(func(line string) { notes = append(notes, line) })
 	s.Train.Steps = 4
 	run(t, s)
 	note := s.Dir.Checkpoint(2) + " does not hold what the objective remembers of earlier steps: it starts anew"

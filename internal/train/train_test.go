@@ -21,24 +21,10 @@ import (
 	"ddpm/internal/graph/cpu/isa"
 	"ddpm/internal/model"
 	"ddpm/internal/picture"
-	"ddpm/internal/progress"
+	"ddpm/internal/progress/progresstest"
 	"ddpm/internal/runs"
 	"ddpm/internal/sched"
 )
-
-// watcher calls back for every line of progress.
-type watcher func(line string)
-
-func (w watcher) Write(p []byte) (int, error) {
-	w(string(p))
-	return len(p), nil
-}
-
-// lines reports to w after every step.
-func lines(w watcher) *progress.Reporter {
-	terminal := false
-	return progress.New(w, progress.Options{Every: time.Nanosecond, Terminal: &terminal})
-}
 
 // newSetup is a run of 6 steps on small shapes, with dropout and mirroring.
 func newSetup(t *testing.T) Setup {
@@ -64,7 +50,7 @@ func setupOn(t *testing.T, b graph.Backend) Setup {
 		},
 		Sample: sched.SamplerConfig{Sampler: "ddim", Steps: 2, Spacing: "trailing", Variance: "fixed_small"},
 		Batch:  2, Config: "the configuration", Backend: b,
-		Progress: lines(func(string) {}),
+		Progress: progresstest.Lines(func(string) {}),
 	}
 	s.Dir = newDir(t)
 	return s
@@ -91,11 +77,7 @@ func stopAfter(t *testing.T, s Setup, step int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s.Progress = lines(func(line string) {
-		if strings.HasPrefix(line, fmt.Sprintf("step %d ", step)) {
-			cancel()
-		}
-	})
+	s.Progress = progresstest.At(step, cancel)
 	err := Run(ctx, s)
 	var stopped *Stopped
 	if !errors.As(err, &stopped) || stopped.Step != step || stopped.Steps != s.Train.Steps {
@@ -339,7 +321,7 @@ func TestFailuresOfTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	var notes []string
-	s.Progress = lines(func(line string) { notes = append(notes, line) })
+	s.Progress = progresstest.Lines(func(line string) { notes = append(notes, line) })
 	run(t, s)
 	if last := notes[len(notes)-1]; !strings.HasPrefix(last, "no samples of step 6: ") {
 		t.Errorf("the last line is %q", last)
@@ -382,7 +364,7 @@ func TestUnreadableImagesAreSkippedUpToALimit(t *testing.T) {
 	s := newSetup(t)
 	s.Data.Name, s.Data.Path, s.Data.MaxSkipped = "folder", folder, 10
 	var notes []string
-	s.Progress = lines(func(line string) { notes = append(notes, line) })
+	s.Progress = progresstest.Lines(func(line string) { notes = append(notes, line) })
 	run(t, s)
 	skipped := slices.DeleteFunc(notes, func(line string) bool { return !strings.HasPrefix(line, "skipped: ") })
 	if len(skipped) == 0 || !strings.Contains(skipped[0], "bad.png") {
@@ -679,7 +661,7 @@ func TestStopWhileReading(t *testing.T) {
 		s.Data.Name = "stalled"
 		ctx, cancel := context.WithCancel(t.Context())
 		s.Objective = &stoppable{Denoising{}, ahead, func() {}}
-		s.Progress = lines(func(line string) {
+		s.Progress = progresstest.Lines(func(line string) {
 			// The third batch is read beside the second step, if ahead.
 			if ahead && strings.HasPrefix(line, "step 1 ") || !ahead && strings.HasPrefix(line, "step 2 ") {
 				time.AfterFunc(50*time.Millisecond, cancel)
